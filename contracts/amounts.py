@@ -1,0 +1,79 @@
+"""Money and time as they travel: exact decimals in a known currency, instants in UTC."""
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, WithJsonSchema
+
+# ISO 4217 active codes by the number of decimals they use; funds, metals and test codes left out.
+_CODES_BY_DECIMALS = {
+    0: "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX VND VUV XAF XOF XPF",
+    2: (
+        "AED AFN ALL AMD AOA ARS AUD AWG AZN BAM BBD BDT BGN BMD BND BOB BRL BSD BTN BWP BYN BZD CAD CDF "
+        "CHF CNY COP CRC CUP CVE CZK DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL GHS GIP GMD GTQ GYD HKD "
+        "HNL HTG HUF IDR ILS INR IRR JMD KES KGS KHR KPW KYD KZT LAK LBP LKR LRD LSL MAD MDL MGA MKD MMK "
+        "MNT MOP MRU MUR MVR MWK MXN MYR MZN NAD NGN NIO NOK NPR NZD PAB PEN PGK PHP PKR PLN QAR RON RSD "
+        "RUB SAR SBD SCR SDG SEK SGD SHP SLE SOS SRD SSP STN SVC SYP SZL THB TJS TMT TOP TRY TTD TWD TZS "
+        "UAH USD UYU UZS VED VES WST XCD XCG YER ZAR ZMW ZWG"
+    ),
+    3: "BHD IQD JOD KWD LYD OMR TND",
+}
+DECIMALS = {code: decimals for decimals, codes in _CODES_BY_DECIMALS.items() for code in codes.split()}
+"""Number of decimals of each currency, by ISO 4217 code."""
+
+
+def _known_currency(code: str) -> str:
+    if code not in DECIMALS:
+        raise ValueError(f"{code!r} is not an ISO 4217 currency code")
+    return code
+
+
+def _text_or_decimal(value: Any) -> Any:
+    """Refuse JSON numbers: a binary float has already lost what a decimal string keeps."""
+    if isinstance(value, (str, Decimal)):
+        return value
+    raise ValueError('an amount is a decimal string such as "2.55"')
+
+
+def _instant(value: Any) -> Any:
+    if isinstance(value, (str, datetime)):
+        return value
+    raise ValueError('a time is an RFC 3339 string such as "2026-11-22T10:15:00Z"')
+
+
+def _utc_milliseconds(value: datetime) -> datetime:
+    """MongoDB keeps milliseconds; cutting here makes a stored event equal to the one that was sent."""
+    utc = value.astimezone(UTC)
+    return utc.replace(microsecond=utc.microsecond // 1000 * 1000)
+
+
+Currency = Annotated[
+    str,
+    AfterValidator(_known_currency),
+    Field(description="ISO 4217 code of all amounts.", examples=["GBP"], min_length=3, max_length=3),
+]
+Money = Annotated[
+    Decimal,
+    BeforeValidator(_text_or_decimal),
+    Field(ge=0, max_digits=24),
+    WithJsonSchema({"type": "string", "pattern": r"^\d{1,24}(\.\d{1,4})?$", "examples": ["15.30"]}),
+]
+Rate = Annotated[
+    Decimal,
+    BeforeValidator(_text_or_decimal),
+    Field(ge=0, le=1, max_digits=7),
+    WithJsonSchema({"type": "string", "pattern": r"^[01](\.\d{1,6})?$", "examples": ["0.20"]}),
+]
+Timestamp = Annotated[AwareDatetime, BeforeValidator(_instant), AfterValidator(_utc_milliseconds)]
+
+
+def check_decimals(amount: Decimal, currency: str, name: str) -> None:
+    """Require exactly the decimals of the currency.
+
+    Raises:
+        ValueError: naming the amount, what it has and what it must have.
+    """
+    exponent = amount.as_tuple().exponent
+    if exponent != -DECIMALS[currency]:
+        raise ValueError(f"{name} {amount} must have exactly {DECIMALS[currency]} decimals ({currency})")

@@ -1,0 +1,47 @@
+"""What every event has in common: a topic, a version, an example and an identity that repeats keep."""
+
+from datetime import datetime
+from typing import Any, ClassVar
+from uuid import UUID, uuid5
+
+from pydantic import BaseModel, ConfigDict
+
+NAMESPACE = UUID("5b0c6ee1-5bb5-5f0e-8f55-3c1b8a0f8f6e")
+"""Root of all derived ids, fixed for ever: changing it would make every repeat look new."""
+
+
+class Contract(BaseModel):
+    """A frozen part of a message; unknown fields are ignored, so that publishers may add some."""
+
+    # An error must say where and why without repeating a customer's data into logs.
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+
+
+class Event(Contract):
+    """A fact, in the past tense, published once and perhaps delivered often."""
+
+    topic: ClassVar[str]
+    """Routing key and CloudEvents type, with the version at its end: `order.created.v1`."""
+    version: ClassVar[int]
+    owner: ClassVar[str]
+    """The app that publishes it."""
+    example: ClassVar[dict[str, Any]]
+    """A valid body, as JSON."""
+    identity_field: ClassVar[str] = "order_id"
+    """The natural key: two events of one topic with the same value are the same event."""
+    time_field: ClassVar[str]
+
+    @property
+    def event_id(self) -> UUID:
+        """Derived from topic and natural key, so that a repeat is recognisable everywhere."""
+        return uuid5(NAMESPACE, f"{self.topic}/{getattr(self, self.identity_field)}")
+
+    @property
+    def correlation_id(self) -> str:
+        """The order that the event belongs to, else the event's own natural key."""
+        return str(getattr(self, "order_id", None) or getattr(self, self.identity_field))
+
+    @property
+    def occurred_at(self) -> datetime:
+        moment: datetime = getattr(self, self.time_field)
+        return moment

@@ -1,0 +1,63 @@
+"""Notifications: what a customer was told."""
+
+from typing import Any, ClassVar, Literal
+from uuid import UUID
+
+from pydantic import ConfigDict, Field
+
+from contracts.amounts import Timestamp
+from contracts.event import Event
+from contracts.orders import EXAMPLE_ORDER_ID, OrderId
+
+
+class _AboutNotification(Event):
+    """What is known of a message to a customer, sent or not."""
+
+    version: ClassVar[int] = 1
+    owner: ClassVar[str] = "notifications"
+    identity_field: ClassVar[str] = "notification_id"
+
+    notification_id: UUID = Field(description="Identifies the message; one per order and template.")
+    order_id: OrderId
+    template: str = Field(description="What the message is about.", examples=["invoice-issued"])
+
+
+class NotificationSent(_AboutNotification):
+    """A customer was told by e-mail or SMS: the mail server or the SMS provider took the message."""
+
+    topic: ClassVar[str] = "notification.sent.v1"
+    time_field: ClassVar[str] = "sent_at"
+    example: ClassVar[dict[str, Any]] = {
+        "notification_id": "f1b7b5b1-59c1-5f9c-8a52-5d8f1f9f8b11",
+        "order_id": EXAMPLE_ORDER_ID,
+        "template": "invoice-issued",
+        "channel": "email",
+        "recipient": "a***@example.com",
+        "sent_at": "2026-11-22T10:15:00.240Z",
+    }
+    model_config = ConfigDict(json_schema_extra={"examples": [example]})
+
+    channel: Literal["email", "sms"] = Field(description="How the customer was told.")
+    recipient: str = Field(
+        description="Address or number, masked: enough to recognise, not to use.",
+        examples=["a***@example.com"],
+    )
+    sent_at: Timestamp = Field(description="When it was handed over, RFC 3339.")
+
+
+class NotificationSkipped(_AboutNotification):
+    """Nobody could be told: the order has neither an e-mail address nor a phone number."""
+
+    topic: ClassVar[str] = "notification.skipped.v1"
+    time_field: ClassVar[str] = "skipped_at"
+    example: ClassVar[dict[str, Any]] = {
+        "notification_id": "f1b7b5b1-59c1-5f9c-8a52-5d8f1f9f8b11",
+        "order_id": EXAMPLE_ORDER_ID,
+        "template": "invoice-issued",
+        "reason": "no_contact",
+        "skipped_at": "2026-11-22T10:15:00.240Z",
+    }
+    model_config = ConfigDict(json_schema_extra={"examples": [example]})
+
+    reason: Literal["no_contact"] = Field(description="Why nothing was sent.")
+    skipped_at: Timestamp = Field(description="When that was decided, RFC 3339.")
