@@ -1,0 +1,47 @@
+"""Publishing outside a handler: confirmed by RabbitMQ, or an error that says it may not have arrived."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+from aio_pika.exceptions import AMQPError
+from faststream.exceptions import FastStreamException
+
+from apps.kit.broker import EventBroker
+from apps.kit.topology import EVENTS
+from contracts import Event
+
+Publish = Callable[[Event], Awaitable[None]]
+
+
+class PublishFailed(Exception):  # noqa: N818
+    """Not confirmed: the event may have arrived or not. Publish it again, its id makes a repeat harmless."""
+
+    def __init__(self, event: Event, cause: BaseException) -> None:
+        super().__init__(f"{event.topic} {event.correlation_id}: {str(cause) or type(cause).__name__}")
+
+
+async def publish(broker: EventBroker, event: Event) -> None:
+    """Publish an event under the routing key of its class and wait for the confirm.
+
+    Raises:
+        PublishFailed: RabbitMQ is out of reach, refused it, or did not confirm in time.
+    """
+    try:
+        await broker.publish(event, exchange=EVENTS, routing_key=event.topic, persist=True)
+    except (AMQPError, OSError, TimeoutError, RuntimeError, FastStreamException) as error:
+        raise PublishFailed(event, error) from error
+
+
+@asynccontextmanager
+async def event_publisher(app: str) -> AsyncIterator[Publish]:
+    """A connection that only publishes, for a process that is no worker.
+
+    Args:
+        app: what the messages' `app_id` names as their sender.
+    """
+    broker = EventBroker(app)
+    await broker.start()
+    try:
+        yield lambda event: publish(broker, event)
+    finally:
+        await broker.stop()

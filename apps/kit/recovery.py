@@ -1,0 +1,151 @@
+"""The one recovery policy: a message is acknowledged when it is handled, kept for later, or kept as dead."""
+
+import asyncio
+import traceback
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Any
+from uuid import uuid5
+
+import aio_pika
+from aio_pika import DeliveryMode, IncomingMessage
+from faststream import BaseMiddleware
+from faststream.exceptions import HandlerException, NackMessage
+from faststream.message import StreamMessage
+from faststream.rabbit import RabbitBroker
+from faststream.rabbit.response import RabbitPublishCommand
+from faststream.rabbit.subscriber.usecase import RabbitSubscriber
+from pydantic import ValidationError
+from pymongo.errors import ConnectionFailure
+from structlog.contextvars import bound_contextvars
+from structlog.stdlib import get_logger
+
+from apps.kit.clock import utc_now
+from apps.kit.envelope import ROUTING_KEY_HEADER
+from apps.kit.errors import DependencyUnavailable, PermanentError
+from apps.kit.topology import DEAD, RETRY_LEVELS, event_of
+from contracts import Event
+from contracts.event import NAMESPACE
+
+ATTEMPT = "orderflow-attempt"
+QUEUE = "orderflow-queue"
+HANDLER = "orderflow-handler"
+REASON = "orderflow-reason"
+ERROR_TYPE = "orderflow-error-type"
+TRACEBACK = "orderflow-traceback"
+FIRST_FAILED_AT = "orderflow-first-failed-at"
+LAST_FAILED_AT = "orderflow-last-failed-at"
+
+_TRACEBACK_CHARACTERS = 4000
+_REASON_CHARACTERS = 1000
+_LONGEST_PAUSE_SECONDS = 5.0
+
+log = get_logger()
+
+
+def reason_for(error: BaseException) -> str:
+    """One sentence that says what was wrong and where, without the customer's data."""
+    if isinstance(error, ValidationError):
+        return "; ".join(
+            f"{'.'.join(str(part) for part in problem['loc']) or 'body'}: {problem['msg']}"
+            for problem in error.errors(include_url=False, include_context=False, include_input=False)
+        )
+    return str(error) or type(error).__name__
+
+
+class RecoveryMiddleware(BaseMiddleware[RabbitPublishCommand, IncomingMessage | None]):
+    """Waits out a missing dependency, retries at growing distances what may pass, keeps the rest as dead."""
+
+    async def consume_scope(
+        self,
+        call_next: Callable[[StreamMessage[IncomingMessage]], Awaitable[Any]],
+        msg: StreamMessage[IncomingMessage],
+    ) -> Any:
+        event: Event = await msg.decode()  # type: ignore[assignment]  # the broker's decoder returns events
+        with bound_contextvars(
+            event=event.topic, event_id=str(event.event_id), order_id=event.correlation_id
+        ):
+            pause = 0.1
+            while True:
+                try:
+                    result = await call_next(msg)
+                except (DependencyUnavailable, ConnectionFailure) as error:
+                    log.warning("waiting for a dependency", error=type(error).__name__, seconds=pause)
+                    await asyncio.sleep(pause)
+                    pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+                else:
+                    outcome = result.body if hasattr(result, "body") else result
+                    log.info("handled", outcome=getattr(outcome, "topic", None))
+                    return result
+
+    async def after_processed(
+        self,
+        _exc_type: type[BaseException] | None = None,
+        exc_val: BaseException | None = None,
+        _exc_tb: TracebackType | None = None,
+    ) -> bool:
+        if not isinstance(exc_val, Exception) or isinstance(exc_val, HandlerException) or self.msg is None:
+            return False
+        subscriber: RabbitSubscriber = self.context.get_local("handler_")
+        broker: RabbitBroker = self.context.get_local("broker")
+        attempt = int(str(self.msg.headers.get(ATTEMPT, 1)))
+        hopeless = isinstance(exc_val, (PermanentError, ValidationError)) or attempt > len(RETRY_LEVELS)
+        exchange = DEAD if hopeless else RETRY_LEVELS[attempt - 1].exchange
+        copy = _copy(self.msg, subscriber, exc_val, attempt if hopeless else attempt + 1)
+        try:
+            await broker.publish(copy, exchange=exchange, routing_key=subscriber.queue.name)
+        except Exception as error:
+            # Unknown whether the copy arrived, so the original stays; a copy too many changes nothing.
+            log.exception("could not set a failed message aside", queue=subscriber.queue.name)
+            raise NackMessage from error
+        log.error(
+            "dead letter" if hopeless else "will be tried again",
+            queue=subscriber.queue.name,
+            event_id=copy.message_id,
+            order_id=copy.correlation_id,
+            attempt=attempt,
+            reason=reason_for(exc_val),
+            exc_info=None if isinstance(exc_val, (PermanentError, ValidationError)) else exc_val,
+        )
+        return True
+
+
+def _copy(
+    message: IncomingMessage, subscriber: RabbitSubscriber, error: Exception, attempt: int
+) -> aio_pika.Message:
+    """The message again, with its identity, and with what is known of its failure."""
+    now = utc_now().isoformat()
+    # x-* headers belong to RabbitMQ; newer versions ignore those that a client sends.
+    headers = {name: value for name, value in message.headers.items() if not name.startswith("x-")}
+    headers.setdefault(ROUTING_KEY_HEADER, message.routing_key or "")
+    headers.setdefault(FIRST_FAILED_AT, now)
+    headers |= {
+        ATTEMPT: attempt,
+        QUEUE: subscriber.queue.name,
+        HANDLER: ",".join(call.name for call in subscriber.calls),
+        REASON: reason_for(error)[:_REASON_CHARACTERS],
+        ERROR_TYPE: type(error).__name__,
+        TRACEBACK: "".join(traceback.format_exception(error))[-_TRACEBACK_CHARACTERS:],
+        LAST_FAILED_AT: now,
+    }
+    return aio_pika.Message(
+        message.body,
+        headers=headers,
+        delivery_mode=DeliveryMode.PERSISTENT,
+        message_id=message.message_id or _derived_id(message, subscriber),
+        correlation_id=message.correlation_id,
+        content_type=message.content_type,
+        content_encoding=message.content_encoding,
+        timestamp=message.timestamp,
+        type=message.type,
+        app_id=message.app_id,
+    )
+
+
+def _derived_id(message: IncomingMessage, subscriber: RabbitSubscriber) -> str:
+    """An id for a message that came without one, the same at every delivery."""
+    expected = event_of(subscriber.queue)
+    try:
+        return str(expected.model_validate_json(message.body).event_id)
+    except ValidationError:
+        return str(uuid5(NAMESPACE, f"{expected.topic}/{message.body.hex()}"))

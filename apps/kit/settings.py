@@ -1,0 +1,75 @@
+"""Every setting, from the environment: `ORDERFLOW_` and the field's name in capitals."""
+
+import re
+from decimal import Decimal
+from functools import lru_cache
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+DEVELOPMENT_RABBITMQ_URL = "amqp://guest:guest@127.0.0.1:5672/"
+DEVELOPMENT_MONGODB_URL = "mongodb://127.0.0.1:27017/?directConnection=true"
+
+
+def _rates_by_country(rates: dict[str, Decimal]) -> dict[str, Decimal]:
+    for country, rate in rates.items():
+        if not re.fullmatch("[A-Z]{2}", country) or not 0 <= rate <= 1:
+            raise ValueError(f'"{country}": "{rate}" is not an ISO 3166-1 code and a rate from 0 to 1')
+    return rates
+
+
+class Settings(BaseSettings):
+    """Safe on loopback without any; production refuses development secrets."""
+
+    model_config = SettingsConfigDict(env_prefix="ORDERFLOW_", frozen=True)
+
+    environment: Literal["development", "production"] = "development"
+    rabbitmq_url: SecretStr = SecretStr(DEVELOPMENT_RABBITMQ_URL)
+    mongodb_url: SecretStr = SecretStr(DEVELOPMENT_MONGODB_URL)
+    database_prefix: str = Field(default="orderflow", pattern=r"^[a-z0-9_]{1,30}$")
+    """Each app has its own database: `<prefix>_<app>`."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["json", "console"] = "json"
+
+    prefetch: int = Field(default=50, ge=1, le=100)
+    """Messages in work per subscriber; it is the concurrency, and bounds what a crash redelivers."""
+    retry_delays_seconds: tuple[float, ...] = (2, 15, 60, 600)
+    """Pauses between the attempts at a message; after the last one it goes to the dead letters."""
+    publish_timeout_seconds: float = Field(default=5, gt=0)
+    drain_timeout_seconds: float = Field(default=25, gt=0)
+    """How long a stopping worker may finish what it has begun."""
+    declare_topology: bool = True
+    """Workers declare what they need; false where `orderflow topology apply` has its own broker user."""
+
+    relay_after_seconds: float = Field(default=5, gt=0)
+    """An accepted order that has not come back as an event for this long is published again."""
+
+    tax_rates: Annotated[dict[str, Decimal], AfterValidator(_rates_by_country)] = {}
+    """Tax rate by the customer's country, as JSON: `{"GB": "0.20"}`; 0 for all others."""
+
+    smtp_host: str = "127.0.0.1"
+    smtp_port: int = 1025
+    smtp_username: str | None = None
+    smtp_password: SecretStr | None = None
+    smtp_security: Literal["none", "starttls", "tls"] = "none"
+    mail_from: str = "Orderflow <orders@shop.example>"
+    shop_name: str = "Orderflow"
+
+    @model_validator(mode="after")
+    def _no_development_secrets_in_production(self) -> Self:
+        if self.environment == "production":
+            for name, value, default in (
+                ("rabbitmq_url", self.rabbitmq_url, DEVELOPMENT_RABBITMQ_URL),
+                ("mongodb_url", self.mongodb_url, DEVELOPMENT_MONGODB_URL),
+            ):
+                if value.get_secret_value() == default:
+                    raise ValueError(f"ORDERFLOW_{name.upper()} must be set in production")
+        return self
+
+
+@lru_cache
+def get_settings() -> Settings:
+    """The settings of this process, read once."""
+    return Settings()

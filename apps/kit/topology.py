@@ -1,0 +1,111 @@
+"""Everything in RabbitMQ: one events exchange, one quorum queue per consumer and event."""
+
+from typing import Any, cast
+
+from faststream.rabbit import Channel, ExchangeType, QueueType, RabbitBroker, RabbitExchange, RabbitQueue
+
+from apps.kit.settings import get_settings
+from contracts import Event
+
+_declare = get_settings().declare_topology
+
+UNROUTED = RabbitExchange("unrouted", type=ExchangeType.FANOUT, durable=True, declare=_declare)
+"""Catches events that no queue is bound for."""
+EVENTS = RabbitExchange(
+    "events",
+    type=ExchangeType.TOPIC,
+    durable=True,
+    declare=_declare,
+    arguments={"alternate-exchange": UNROUTED.name},
+)
+"""Every event passes here, its topic as the routing key."""
+DEAD = RabbitExchange("dead", type=ExchangeType.FANOUT, durable=True, declare=_declare)
+"""Takes what could not be handled, with the reason in its headers."""
+
+DELIVERY_LIMIT = 20
+"""Redeliveries after which RabbitMQ itself gives a message up; only a crash loop gets that far."""
+
+PUBLISHING = Channel(on_return_raises=True)
+"""Publishing has a channel of its own: one bad publish closes its channel and cancels every handler on it."""
+
+
+class RetryLevel:
+    """A pause of fixed length: an exchange and a queue whose messages return to their consumer's queue."""
+
+    def __init__(self, delay_seconds: float) -> None:
+        self.delay_seconds = delay_seconds
+        milliseconds = round(delay_seconds * 1000)
+        # The length is in the name, since RabbitMQ refuses to change it on a queue that exists.
+        name = f"retry.{milliseconds}ms"
+        self.exchange = RabbitExchange(name, type=ExchangeType.FANOUT, durable=True, declare=_declare)
+        self.queue = _quorum_queue(
+            name,
+            arguments={
+                "x-message-ttl": milliseconds,
+                # The default exchange routes by queue name, and the routing key names the consumer's queue.
+                "x-dead-letter-exchange": "",
+                "x-dead-letter-strategy": "at-least-once",
+                "x-overflow": "reject-publish",
+            },
+        )
+
+
+def _quorum_queue(name: str, *, routing_key: str = "", arguments: dict[str, Any]) -> RabbitQueue:
+    return RabbitQueue(
+        name,
+        queue_type=QueueType.QUORUM,
+        durable=True,
+        declare=_declare,
+        routing_key=routing_key,
+        arguments=cast("Any", arguments),  # its TypedDict lacks arguments that quorum queues have
+    )
+
+
+RETRY_LEVELS = tuple(RetryLevel(delay) for delay in get_settings().retry_delays_seconds)
+UNROUTED_QUEUE = _quorum_queue("unrouted", arguments={})
+DEAD_QUEUE = _quorum_queue("dead", arguments={})
+
+_EVENT_OF_QUEUE: dict[str, type[Event]] = {}
+
+
+def inbox(app: str, event: type[Event]) -> RabbitQueue:
+    """The queue in which `app` receives one event: `stock.order-created`."""
+    name = f"{app}.{event.topic.rpartition('.')[0].replace('.', '-')}"
+    _EVENT_OF_QUEUE[name] = event
+    return _quorum_queue(
+        name,
+        routing_key=event.topic,
+        arguments={"x-delivery-limit": DELIVERY_LIMIT, "x-dead-letter-exchange": DEAD.name},
+    )
+
+
+def event_of(queue: RabbitQueue) -> type[Event]:
+    """The one event that an inbox receives."""
+    return _EVENT_OF_QUEUE[queue.name]
+
+
+def outcome(event: type[Event]) -> dict[str, Any]:
+    """Arguments of a publisher that announces one event."""
+    return {
+        "exchange": EVENTS,
+        "routing_key": event.topic,
+        "persist": True,
+        "schema": event,
+        "title": event.__name__,
+        "description": event.__doc__,
+    }
+
+
+async def declare(broker: RabbitBroker) -> None:
+    """Declare all that does not belong to one consumer, or check that it is there.
+
+    The exchanges are declared on the publishing channel first, which makes it the one that publishes to them.
+    """
+    holders = [(UNROUTED, UNROUTED_QUEUE), (DEAD, DEAD_QUEUE)]
+    holders += [(level.exchange, level.queue) for level in RETRY_LEVELS]
+    for exchange in (UNROUTED, EVENTS, DEAD, *(level.exchange for level in RETRY_LEVELS)):
+        await broker.config.declarer.declare_exchange(exchange, channel=PUBLISHING)
+    for exchange, queue in holders:
+        declared = await broker.declare_queue(queue)
+        if queue.declare:
+            await declared.bind(exchange.name)

@@ -1,0 +1,72 @@
+"""A worker process: a FastStream app with health and metrics over HTTP that drains before it stops."""
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+from faststream.asgi import AsgiFastStream, AsgiResponse, get
+from faststream.specification import AsyncAPI
+from odmantic import AIOEngine
+from prometheus_client import make_asgi_app
+
+from apps.kit.broker import EventBroker
+from apps.kit.health import Check, broker_check, consumers_check, mongodb_check, report, run_checks
+from apps.kit.logs import configure_logging
+
+Adapters = Callable[[], AbstractAsyncContextManager[Mapping[str, Any]]]
+"""Opens what an app's handlers take as arguments, by their names in the context; `database` is checked."""
+
+_JSON = {"content-type": "application/json"}
+
+
+def specification(*brokers: EventBroker, title: str, description: str) -> AsyncAPI:
+    """An AsyncAPI document over the topology of one or more brokers."""
+    return AsyncAPI(
+        *brokers,
+        title=title,
+        version="1.0.0",
+        description=description,
+        license={"name": "MIT", "url": "https://opensource.org/license/mit"},
+    )
+
+
+def worker(broker: EventBroker, description: str, adapters: Adapters) -> AsgiFastStream:
+    """The app that `faststream run` starts.
+
+    Serves `/health/live`, `/health/ready` (503 with the reasons while something is missing) and `/metrics`.
+    """
+    checks: dict[str, Check] = {"rabbitmq": broker_check(broker), "consumers": consumers_check(broker)}
+
+    @asynccontextmanager
+    async def lifespan() -> AsyncIterator[None]:
+        configure_logging(broker.app)
+        async with adapters() as provided:
+            for name, adapter in provided.items():
+                broker.context.set_global(name, adapter)
+                if isinstance(adapter, AIOEngine):
+                    checks["mongodb"] = mongodb_check(adapter)
+            yield
+
+    @get(include_in_schema=False)
+    async def live(_scope: Any) -> AsgiResponse:
+        return AsgiResponse(b'{"status":"live"}', 200, _JSON)
+
+    @get(include_in_schema=False)
+    async def ready(_scope: Any) -> AsgiResponse:
+        states = await run_checks(checks)
+        is_ready = all(state == "ok" for state in states.values())
+        return AsgiResponse(report(is_ready, states), 200 if is_ready else 503, _JSON)
+
+    return AsgiFastStream(
+        broker,
+        asgi_routes=[
+            ("/health/live", live),
+            ("/health/ready", ready),
+            ("/metrics", make_asgi_app(broker.registry)),
+        ],
+        logger=None,
+        context=broker.context,
+        lifespan=lifespan,
+        on_shutdown=[broker.stop_consuming],
+        specification=specification(broker, title=f"Orderflow {broker.app}", description=description),
+    )
