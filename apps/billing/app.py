@@ -1,0 +1,36 @@
+"""Billing: one numbered invoice for every validated order."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Annotated, Any
+
+from faststream import Context
+
+from apps.billing import application
+from apps.billing.domain import draft
+from apps.billing.mongo import DOCUMENTS, MongoInvoiceBook
+from apps.kit.broker import EventBroker
+from apps.kit.mongo import open_database
+from apps.kit.settings import get_settings
+from apps.kit.topology import EVENTS, inbox, outcome
+from apps.kit.worker import worker
+from contracts import InvoiceIssued, OrderValidated
+
+InvoiceBook = Annotated[application.InvoiceBook, Context("invoice_book")]
+
+
+@asynccontextmanager
+async def adapters() -> AsyncIterator[Mapping[str, Any]]:
+    async with open_database("billing", *DOCUMENTS) as engine:
+        yield {"database": engine, "invoice_book": MongoInvoiceBook(engine)}
+
+
+broker = EventBroker("billing")
+app = worker(broker, "Numbers, stores and announces one invoice for every validated order.", adapters)
+
+
+@broker.publisher(**outcome(InvoiceIssued))
+@broker.subscriber(inbox("billing", OrderValidated), EVENTS)
+async def on_order_validated(order: OrderValidated, invoice_book: InvoiceBook) -> InvoiceIssued:
+    """Give the order an invoice under the next number of its series."""
+    return await invoice_book.issue(draft(order, get_settings().tax_rates))

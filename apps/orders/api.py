@@ -1,0 +1,186 @@
+"""Orders, ingress: an order is on disk before it is accepted, and RabbitMQ may come back later."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
+from hashlib import sha256
+from typing import Annotated
+from uuid import UUID, uuid4
+
+from fastapi import BackgroundTasks, Depends, FastAPI, Header, Query, Request, Response
+from prometheus_client import generate_latest
+
+from apps.kit.broker import EventBroker
+from apps.kit.clock import utc_now
+from apps.kit.health import broker_check, mongodb_check, report, run_checks
+from apps.kit.logs import configure_logging
+from apps.kit.mongo import open_database
+from apps.kit.settings import get_settings
+from apps.kit.topology import outcome
+from apps.orders.application import AcceptedOrder, OrderFilter, Position
+from apps.orders.domain import Status
+from apps.orders.http_metrics import HttpMetrics
+from apps.orders.mongo import DOCUMENTS, MongoOrderBook
+from apps.orders.problems import BodyLimit, InvalidField, Problem, ProblemError, install_problem_handlers
+from apps.orders.relay import Relay
+from apps.orders.views import Accepted, NewOrder, OrderPage, OrderView
+from contracts import OrderCreated
+
+BODY_LIMIT_BYTES = 1024 * 1024
+
+broker = EventBroker("orders-api")
+broker.publisher(**outcome(OrderCreated))
+
+
+@asynccontextmanager
+async def lifespan(api: FastAPI) -> AsyncIterator[None]:
+    configure_logging("orders-api")
+    async with open_database("orders", *DOCUMENTS) as engine:
+        api.state.orders = MongoOrderBook(engine)
+        api.state.relay = Relay(api.state.orders, broker)
+        api.state.checks = {"mongodb": mongodb_check(engine), "rabbitmq": broker_check(broker)}
+        tasks = [asyncio.create_task(broker.start()), asyncio.create_task(api.state.relay.run())]
+        yield
+        for task in tasks:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+        await broker.stop()
+
+
+api = FastAPI(
+    title="Orderflow",
+    version="1.0.0",
+    summary="Place orders and see where each of them is.",
+    lifespan=lifespan,
+    license_info={"name": "MIT", "identifier": "MIT"},
+    responses={422: {"model": Problem, "description": "What is wrong, and in which field."}},
+)
+install_problem_handlers(api)
+api.add_middleware(BodyLimit, limit_bytes=BODY_LIMIT_BYTES)
+api.add_middleware(HttpMetrics, registry=broker.registry)
+
+
+def order_book(request: Request) -> MongoOrderBook:
+    book: MongoOrderBook = request.app.state.orders
+    return book
+
+
+def order_relay(request: Request) -> Relay:
+    relay: Relay = request.app.state.relay
+    return relay
+
+
+OrderBook = Annotated[MongoOrderBook, Depends(order_book)]
+OrderRelay = Annotated[Relay, Depends(order_relay)]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        min_length=1,
+        max_length=255,
+        description="Any text of the client's. The same key with the same body makes one order, however "
+        "often it is sent; with another body it is refused.",
+        examples=["checkout-7f3a"],
+    ),
+]
+
+
+@api.post(
+    "/v1/orders",
+    status_code=202,
+    tags=["orders"],
+    summary="Place an order",
+    responses={
+        400: {"model": Problem, "description": "The body is no JSON."},
+        413: {"model": Problem, "description": "The body is larger than 1 MiB."},
+        503: {"model": Problem, "description": "The order could not be stored; send it again."},
+    },
+)
+async def place_order(
+    new: NewOrder,
+    orders: OrderBook,
+    relay: OrderRelay,
+    response: Response,
+    background: BackgroundTasks,
+    idempotency_key: IdempotencyKey = None,
+) -> Accepted:
+    """Store the order and announce it; what follows shows at `Location`."""
+    now = utc_now()
+    mine = AcceptedOrder(
+        event=OrderCreated.of(new.completed(), order_id=uuid4(), placed_at=now),
+        publish_at=now + timedelta(seconds=get_settings().relay_after_seconds),
+        idempotency_key=idempotency_key,
+        fingerprint=sha256(new.model_dump_json().encode()).hexdigest(),
+    )
+    first = await orders.accept(mine)
+    if first.fingerprint != mine.fingerprint:
+        raise ProblemError(
+            422,
+            "Idempotency-Key: was used for an order with another body",
+            [InvalidField(field="Idempotency-Key", message="was used for an order with another body")],
+        )
+    if first is mine:
+        background.add_task(relay.announce, mine.event)
+    response.headers["Location"] = f"/v1/orders/{first.event.order_id}"
+    return Accepted(
+        order_id=first.event.order_id,
+        status=Status.RECEIVED,
+        total=first.event.total,
+        currency=first.event.currency,
+    )
+
+
+@api.get(
+    "/v1/orders/{order_id}",
+    tags=["orders"],
+    summary="Where an order is",
+    responses={404: {"model": Problem, "description": "No such order is known (yet)."}},
+)
+async def show_order(order_id: UUID, orders: OrderBook) -> OrderView:
+    """Status, lines and everything that happened, however the order came in."""
+    order = await orders.find(order_id)
+    if order is None:
+        raise ProblemError(404, f"order_id: no order {order_id} is known")
+    return OrderView.of(order)
+
+
+@api.get("/v1/orders", tags=["orders"], summary="List orders")
+async def list_orders(
+    orders: OrderBook,
+    status: Annotated[Status | None, Query(description="Only orders that are there now.")] = None,
+    customer_id: Annotated[str | None, Query(description="Only orders of this customer.")] = None,
+    reference: Annotated[str | None, Query(description="Only orders with this number of the shop's.")] = None,
+    limit: Annotated[int, Query(ge=1, le=200, description="Most orders on a page.")] = 50,
+    cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.")] = None,
+) -> OrderPage:
+    """Newest first. The order of the list never changes, so paging misses and repeats nothing."""
+    try:
+        after = Position.from_cursor(cursor) if cursor is not None else None
+    except ValueError as error:
+        message = "is not a cursor that this API has given out"
+        raise ProblemError(
+            422, f"cursor: {message}", [InvalidField(field="cursor", message=message)]
+        ) from error
+    found = await orders.list(OrderFilter(status, customer_id, reference), after, limit + 1)
+    page = found[:limit]
+    more = len(found) > limit
+    return OrderPage.of(page, Position(page[-1].recorded_at, page[-1].id) if more else None)
+
+
+@api.get("/health/live", tags=["operation"], summary="The process answers")
+async def live() -> dict[str, str]:
+    return {"status": "live"}
+
+
+@api.get("/health/ready", tags=["operation"], summary="Orders can be accepted", responses={503: {}})
+async def ready(request: Request) -> Response:
+    """Ready while MongoDB answers; RabbitMQ is shown too, but without it orders are accepted and wait."""
+    states = await run_checks(request.app.state.checks)
+    is_ready = states["mongodb"] == "ok"
+    return Response(report(is_ready, states), 200 if is_ready else 503, media_type="application/json")
+
+
+@api.get("/metrics", include_in_schema=False)
+async def metrics() -> Response:
+    return Response(generate_latest(broker.registry), media_type="text/plain; version=0.0.4")

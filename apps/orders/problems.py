@@ -1,0 +1,132 @@
+"""Errors over HTTP as problem+json (RFC 9457): what is wrong, and in which field."""
+
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+from pymongo.errors import PyMongoError
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from structlog.stdlib import get_logger
+
+log = get_logger()
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class InvalidField(BaseModel):
+    """One thing that is wrong in a request."""
+
+    field: str = Field(
+        description="Path of the field, dots between its parts.", examples=["lines.0.quantity"]
+    )
+    message: str = Field(description="What is wrong with it.")
+
+
+class Problem(BaseModel):
+    """RFC 9457 problem details."""
+
+    type: str = Field(default="about:blank", description="Kind of problem.")
+    title: str = Field(description="The status in words.", examples=["Unprocessable Content"])
+    status: int = Field(description="HTTP status.", examples=[422])
+    detail: str = Field(description="What is wrong, for a person.")
+    errors: list[InvalidField] = Field(default=[], description="Every field that is wrong.")
+
+
+class ProblemError(HTTPException):
+    """A refusal that says which fields are wrong."""
+
+    def __init__(self, status: int, detail: str, errors: list[InvalidField] | None = None) -> None:
+        super().__init__(status, detail)
+        self.errors = errors or []
+
+
+_TITLES = {
+    400: "Bad Request",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    413: "Content Too Large",
+    415: "Unsupported Media Type",
+    422: "Unprocessable Content",
+    500: "Internal Server Error",
+    503: "Service Unavailable",
+}
+
+
+def problem_response(status: int, detail: str, errors: list[InvalidField] | None = None) -> JSONResponse:
+    """An answer that says what is wrong."""
+    problem = Problem(title=_TITLES.get(status, "Error"), status=status, detail=detail, errors=errors or [])
+    return JSONResponse(problem.model_dump(), status, media_type=MEDIA_TYPE)
+
+
+def _path(location: tuple[Any, ...]) -> str:
+    """`("body", "lines", 0, "sku")` as `lines.0.sku`; what is no field of the body keeps its place's name."""
+    parts = location[1:] if len(location) > 1 else location
+    return ".".join(str(part) for part in parts)
+
+
+def install_problem_handlers(api: FastAPI) -> None:
+    """Answer every error of the API as problem+json."""
+
+    @api.exception_handler(RequestValidationError)
+    async def invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
+        problems = error.errors()
+        if any(problem["type"] == "json_invalid" for problem in problems):
+            return problem_response(400, f"The body is no JSON: {problems[0]['ctx']['error']}.")
+        errors = [
+            InvalidField(field=_path(problem["loc"]), message=problem["msg"].removeprefix("Value error, "))
+            for problem in problems
+        ]
+        detail = "; ".join(f"{one.field}: {one.message}" for one in errors[:3])
+        return problem_response(422, detail, errors)
+
+    @api.exception_handler(HTTPException)
+    async def refused(_request: Request, error: HTTPException) -> JSONResponse:
+        return problem_response(error.status_code, error.detail, getattr(error, "errors", None))
+
+    @api.exception_handler(PyMongoError)
+    async def store_unavailable(_request: Request, error: PyMongoError) -> JSONResponse:
+        log.warning("MongoDB did not serve a request", error=type(error).__name__)
+        return problem_response(
+            503, "The order store is out of reach; try again, with the same Idempotency-Key."
+        )
+
+    @api.exception_handler(Exception)
+    async def unexpected(request: Request, error: Exception) -> JSONResponse:
+        log.error("request failed", method=request.method, path=request.url.path, exc_info=error)
+        return problem_response(500, "The server failed; whether the request took effect is not known.")
+
+
+class BodyLimit:
+    """Refuses request bodies over a limit with 413, whether or not they state their length."""
+
+    def __init__(self, app: ASGIApp, limit_bytes: int) -> None:
+        self.app = app
+        self.limit_bytes = limit_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        stated = dict(scope["headers"]).get(b"content-length", b"0")
+        body: list[Message] = []
+        size = int(stated) if stated.isdigit() else 0
+        received = 0
+        while size <= self.limit_bytes and received <= self.limit_bytes:
+            message = await receive()
+            body.append(message)
+            received += len(message.get("body", b""))
+            if not message.get("more_body"):
+                break
+        if max(size, received) > self.limit_bytes:
+            answer = problem_response(413, f"The body is larger than {self.limit_bytes:,} bytes.")
+            await answer(scope, receive, send)
+            return
+        messages = iter(body)
+
+        async def replay() -> Message:
+            return next(messages, None) or await receive()
+
+        await self.app(scope, replay, send)

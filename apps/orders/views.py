@@ -1,0 +1,148 @@
+"""What the ingress takes and shows, in JSON."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Self
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from apps.orders.application import Position
+from apps.orders.domain import Status
+from apps.orders.mongo import Order
+from contracts import OrderContent, OrderLine, RejectionReason
+from contracts.amounts import Money
+from contracts.orders import EXAMPLE_CONTENT, EXAMPLE_ORDER_ID
+
+
+class NewOrder(OrderContent):
+    """An order as a client places it; amounts are strings with exactly the currency's decimals."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE_CONTENT]})
+
+    total: Money | None = Field(  # type: ignore[assignment]  # the only field that a client may leave to us
+        default=None, description="Must equal the sum of the lines; computed if left out.", examples=["35.64"]
+    )
+
+    def completed(self) -> OrderContent:
+        """The order with its total."""
+        total = sum((line.amount for line in self.lines), Decimal(0))
+        return OrderContent.of(self.model_copy(update={"total": total}))
+
+
+class Accepted(BaseModel):
+    """The order is on disk; follow it at `Location`."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"order_id": EXAMPLE_ORDER_ID, "status": "received", "total": "35.64", "currency": "GBP"}
+            ]
+        }
+    )
+
+    order_id: UUID = Field(description="Identifies the order everywhere.")
+    status: Status = Field(description="Always `received`.")
+    total: Money = Field(description="Sum of the lines, before tax.")
+    currency: str = Field(description="ISO 4217 code.")
+
+
+class TimelineEntry(BaseModel):
+    """One event in the life of an order."""
+
+    event: str = Field(description="Name of the event.", examples=["OrderValidated"])
+    event_id: UUID = Field(description="Identifies the event; the same however often it is delivered.")
+    at: datetime = Field(description="When it happened, RFC 3339.")
+
+
+class OrderSummary(BaseModel):
+    """Where an order is; what is not known yet is null."""
+
+    order_id: UUID = Field(description="Identifies the order everywhere.")
+    status: Status = Field(description="Where the order is.")
+    reference: str | None = Field(description="The shop's own order number.")
+    customer_id: str | None = Field(description="The shop's own customer number.")
+    currency: str | None = Field(description="ISO 4217 code.")
+    total: Money | None = Field(description="Sum of the lines, before tax.")
+    invoice_number: str | None = Field(description="Number of the invoice, once issued.")
+    placed_at: datetime | None = Field(description="When the customer placed it.")
+    recorded_at: datetime = Field(description="When Orderflow first knew of it; lists are ordered by it.")
+
+    @classmethod
+    def of(cls, order: Order) -> Self:
+        return cls(**_shown(order))
+
+
+class OrderView(OrderSummary):
+    """An order with all that happened to it."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "order_id": EXAMPLE_ORDER_ID,
+                    "status": "invoiced",
+                    "reference": "536365",
+                    "customer_id": "17850",
+                    "currency": "GBP",
+                    "total": "35.64",
+                    "invoice_number": "2026-000123",
+                    "placed_at": "2026-11-22T10:15:00Z",
+                    "recorded_at": "2026-11-22T10:15:00Z",
+                    "lines": EXAMPLE_CONTENT["lines"],
+                    "reasons": [],
+                    "timeline": [
+                        {
+                            "event": "OrderCreated",
+                            "event_id": "965fb694-c150-5b59-8126-9a2316fc20c3",
+                            "at": "2026-11-22T10:15:00Z",
+                        }
+                    ],
+                }
+            ]
+        }
+    )
+
+    lines: list[OrderLine] = Field(description="What was ordered.")
+    reasons: list[RejectionReason] = Field(description="Why it was rejected, if it was.")
+    timeline: list[TimelineEntry] = Field(description="Every event seen so far, oldest first.")
+
+    @classmethod
+    def of(cls, order: Order) -> Self:
+        timeline = [{"event_id": event_id, **seen} for event_id, seen in order.events.items()]
+        return cls(
+            **_shown(order),
+            lines=(order.content or {}).get("lines", []),
+            reasons=order.reasons,
+            timeline=sorted(timeline, key=lambda entry: (entry["at"], entry["event"])),
+        )
+
+
+class OrderPage(BaseModel):
+    """One page of a list, newest first."""
+
+    orders: list[OrderSummary] = Field(description="Orders of this page.")
+    next_cursor: str | None = Field(
+        description="Hand it back as `cursor` for the next page; null at the end."
+    )
+
+    @classmethod
+    def of(cls, orders: Sequence[Order], end: Position | None) -> Self:
+        """A page of orders that ends at a place in the list, or with the list."""
+        return cls(orders=[OrderSummary.of(order) for order in orders], next_cursor=end and end.cursor())
+
+
+def _shown(order: Order) -> dict[str, Any]:
+    content = order.content or {}
+    return {
+        "order_id": order.id,
+        "status": Status.of_rank(order.rank),
+        "reference": order.reference,
+        "customer_id": order.customer_id,
+        "currency": content.get("currency"),
+        "total": content.get("total"),
+        "invoice_number": order.invoice_number,
+        "placed_at": content.get("placed_at"),
+        "recorded_at": order.recorded_at,
+    }

@@ -1,0 +1,208 @@
+"""Levels, decisions and adjustments in MongoDB, committed in groups."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from hashlib import sha256
+from typing import Any
+from uuid import UUID
+
+from motor.motor_asyncio import AsyncIOMotorClientSession
+from odmantic import AIOEngine, Field, Model
+from pydantic import AwareDatetime
+from pymongo import UpdateOne
+
+from apps.kit.batching import GroupCommit
+from apps.kit.clock import utc_now
+from apps.kit.mongo import ConflictError, in_transaction
+from apps.stock.application import Decision, OrderContradictedError
+from apps.stock.domain import UNLIMITED, Level, adjusted, allocate
+from contracts import OrderCreated, RejectionReason, StockAdjusted
+
+
+class StockLevel(Model):
+    """How much of one article there is; its id is the sku."""
+
+    model_config = {"collection": "levels"}
+
+    id: str = Field(primary_field=True)
+    available: int | None
+    """Units that can still be reserved; null where there is no limit."""
+    reserved: int = 0
+    """Units promised to orders since the level exists."""
+    counted_at: AwareDatetime | None = None
+    """Time of the last count (`set`) that is in `available`."""
+
+
+class Reservation(Model):
+    """What was decided about one order, under the order's id."""
+
+    model_config = {"collection": "reservations"}
+
+    id: UUID = Field(primary_field=True)
+    content_digest: str
+    """SHA-256 of currency and lines: tells a repeat from another order under the same id."""
+    lines: list[dict[str, Any]]
+    """`sku` and `quantity` of what is reserved; empty if the order was refused."""
+    reasons: list[dict[str, Any]]
+    decided_at: AwareDatetime
+
+
+class Adjustment(Model):
+    """One adjustment that was applied, or was older than a later count."""
+
+    model_config = {"collection": "adjustments"}
+
+    id: UUID = Field(primary_field=True)
+    sku: str = Field(index=True)
+    mode: str
+    quantity: int | None
+    adjusted_at: AwareDatetime
+
+
+DOCUMENTS = (StockLevel, Reservation, Adjustment)
+
+
+def _digest(order: OrderCreated) -> str:
+    return sha256(order.model_dump_json(include={"currency", "lines"}).encode()).hexdigest()
+
+
+class MongoWarehouse:
+    """The warehouse over MongoDB: concurrent orders share one read and one transaction."""
+
+    def __init__(self, engine: AIOEngine) -> None:
+        self._engine = engine
+        self._levels = engine.get_collection(StockLevel)
+        self._reservations = engine.get_collection(Reservation)
+        self._adjustments = engine.get_collection(Adjustment)
+        self._orders = GroupCommit(self._reserve_group)
+        self._counts = GroupCommit(self._adjust_group)
+
+    async def reserve(self, order: OrderCreated) -> Decision:
+        reservation = await self._orders.add(order)
+        if reservation.content_digest != _digest(order):
+            raise OrderContradictedError(order.order_id)
+        return Decision(
+            tuple(RejectionReason(**reason) for reason in reservation.reasons), reservation.decided_at
+        )
+
+    async def adjust(self, adjustment: StockAdjusted) -> None:
+        await self._counts.add(adjustment)
+
+    async def _reserve_group(self, orders: Sequence[OrderCreated]) -> Sequence[Reservation]:
+        async def work(session: AsyncIOMotorClientSession) -> dict[UUID, Reservation]:
+            stored = {
+                document["_id"]: Reservation.model_validate_doc(document)
+                async for document in self._reservations.find(
+                    {"_id": {"$in": [order.order_id for order in orders]}}, session=session
+                )
+            }
+            # A dictionary, since one group may hold the same order twice.
+            fresh = {order.order_id: order for order in orders if order.order_id not in stored}
+            if not fresh:
+                return stored
+            wanted = [order.quantities() for order in fresh.values()]
+            levels = await self._read_levels({sku for order in wanted for sku in order}, session)
+            allocation = allocate(wanted, levels)
+            await self._take(allocation.taken, levels, session)
+            now = utc_now()
+            decided = {
+                order.order_id: Reservation(
+                    id=order.order_id,
+                    content_digest=_digest(order),
+                    lines=[]
+                    if reasons
+                    else [{"sku": sku, "quantity": quantity} for sku, quantity in quantities.items()],
+                    reasons=[reason.model_dump(mode="json") for reason in reasons],
+                    decided_at=now,
+                )
+                for order, quantities, reasons in zip(fresh.values(), wanted, allocation.reasons, strict=True)
+            }
+            await self._reservations.insert_many(
+                [reservation.model_dump_doc() for reservation in decided.values()], session=session
+            )
+            return stored | decided
+
+        decisions = await in_transaction(self._engine, work)
+        return [decisions[order.order_id] for order in orders]
+
+    async def _read_levels(self, skus: set[str], session: AsyncIOMotorClientSession) -> dict[str, int | None]:
+        return {
+            document["_id"]: document["available"]
+            async for document in self._levels.find(
+                {"_id": {"$in": sorted(skus)}}, {"available": 1}, session=session
+            )
+        }
+
+    async def _take(
+        self, taken: Mapping[str, int], levels: Mapping[str, int | None], session: AsyncIOMotorClientSession
+    ) -> None:
+        """Move units from available to reserved; the filter guards the level against a wrong decision."""
+        if not taken:
+            return
+        updates = [
+            UpdateOne({"_id": sku, "available": None}, {"$inc": {"reserved": quantity}})
+            if levels[sku] is UNLIMITED
+            else UpdateOne(
+                {"_id": sku, "available": {"$gte": quantity}},
+                {"$inc": {"available": -quantity, "reserved": quantity}},
+            )
+            for sku, quantity in sorted(taken.items())
+        ]
+        result = await self._levels.bulk_write(updates, session=session)
+        if result.matched_count < len(updates):
+            raise ConflictError("a level changed under the allocation")
+
+    async def _adjust_group(self, adjustments: Sequence[StockAdjusted]) -> Sequence[None]:
+        async def work(session: AsyncIOMotorClientSession) -> None:
+            known = {
+                document["_id"]
+                async for document in self._adjustments.find(
+                    {"_id": {"$in": [adjustment.adjustment_id for adjustment in adjustments]}},
+                    {"_id": 1},
+                    session=session,
+                )
+            }
+            fresh = {
+                adjustment.adjustment_id: adjustment
+                for adjustment in adjustments
+                if adjustment.adjustment_id not in known
+            }
+            for adjustment in sorted(fresh.values(), key=lambda one: (one.adjusted_at, one.adjustment_id)):
+                await self._apply(adjustment, session)
+
+        await in_transaction(self._engine, work)
+        return [None] * len(adjustments)
+
+    async def _apply(self, adjustment: StockAdjusted, session: AsyncIOMotorClientSession) -> None:
+        sku, at = adjustment.sku, adjustment.adjusted_at
+        stored = await self._levels.find_one({"_id": sku}, session=session)
+        before = Level(stored["available"], stored["counted_at"]) if stored else Level()
+        late = before.counted_at is None or at > before.counted_at
+        added_since = await self._added_since(sku, at, session) if adjustment.mode == "set" and late else 0
+        after = adjusted(before, adjustment, added_since)
+        await self._adjustments.insert_one(
+            Adjustment(
+                id=adjustment.adjustment_id,
+                sku=sku,
+                mode=adjustment.mode,
+                quantity=adjustment.quantity,
+                adjusted_at=at,
+            ).model_dump_doc(),
+            session=session,
+        )
+        await self._levels.update_one(
+            {"_id": sku},
+            {
+                "$set": {"available": after.available, "counted_at": after.counted_at},
+                "$setOnInsert": {"reserved": 0},
+            },
+            upsert=True,
+            session=session,
+        )
+
+    async def _added_since(self, sku: str, at: datetime, session: AsyncIOMotorClientSession) -> int:
+        """Units added later than a count that arrives late."""
+        newer = self._adjustments.find(
+            {"sku": sku, "mode": "add", "adjusted_at": {"$gt": at}}, session=session
+        )
+        return sum([document["quantity"] async for document in newer])
