@@ -2,7 +2,6 @@
 
 from typing import cast
 
-from faststream import ContextRepo
 from faststream.message import StreamMessage
 from faststream.rabbit import Channel, RabbitBroker
 from faststream.rabbit.prometheus import RabbitPrometheusMiddleware
@@ -19,9 +18,8 @@ from contracts import Event
 class EventBroker(RabbitBroker):
     """A broker whose subscribers receive events and whose publishers send them."""
 
-    def __init__(self, app: str) -> None:
+    def __init__(self, app: str, rabbitmq_url: str | None = None) -> None:
         settings = get_settings()
-        context = ContextRepo()
         self.app = app
         self.registry = CollectorRegistry()
         """Metrics of this process, served at `/metrics`."""
@@ -29,10 +27,10 @@ class EventBroker(RabbitBroker):
         PlatformCollector(registry=self.registry)
 
         async def decode(message: StreamMessage) -> Event:  # type: ignore[type-arg]
-            return open_envelope(message, event_of(context.get_local("handler_").queue))
+            return open_envelope(message, event_of(self.context.get_local("handler_").queue))
 
         super().__init__(
-            settings.rabbitmq_url.get_secret_value(),
+            rabbitmq_url or settings.rabbitmq_url.get_secret_value(),
             app_id=f"orderflow.{app}",
             # A worker that starts before RabbitMQ waits for it.
             fail_fast=False,
@@ -45,7 +43,6 @@ class EventBroker(RabbitBroker):
                 RecoveryMiddleware,
                 EnvelopeMiddleware,
             ],
-            context=context,
             logger=None,
             # What the AsyncAPI document shows instead of the real address and its password.
             specification_url="amqp://localhost:5672",

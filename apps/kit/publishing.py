@@ -1,14 +1,20 @@
 """Publishing outside a handler: confirmed by RabbitMQ, or an error that says it may not have arrived."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from aio_pika.exceptions import AMQPError
 from faststream.exceptions import FastStreamException
+from yarl import URL
 
 from apps.kit.broker import EventBroker
+from apps.kit.errors import DependencyUnavailable
+from apps.kit.settings import get_settings
 from apps.kit.topology import EVENTS
 from contracts import Event
+
+_CONNECT_TIMEOUT_SECONDS = 10.0
 
 Publish = Callable[[Event], Awaitable[None]]
 
@@ -33,14 +39,23 @@ async def publish(broker: EventBroker, event: Event) -> None:
 
 
 @asynccontextmanager
-async def event_publisher(app: str) -> AsyncIterator[Publish]:
+async def event_publisher(app: str, rabbitmq_url: str | None = None) -> AsyncIterator[Publish]:
     """A connection that only publishes, for a process that is no worker.
 
     Args:
         app: what the messages' `app_id` names as their sender.
+        rabbitmq_url: the one in the settings if not given.
+
+    Raises:
+        DependencyUnavailable: RabbitMQ does not answer.
     """
-    broker = EventBroker(app)
-    await broker.start()
+    broker = EventBroker(app, rabbitmq_url)
+    try:
+        async with asyncio.timeout(_CONNECT_TIMEOUT_SECONDS):
+            await broker.start()
+    except TimeoutError:
+        address = URL(rabbitmq_url or get_settings().rabbitmq_url.get_secret_value())
+        raise DependencyUnavailable(f"RabbitMQ does not answer at {address.host}:{address.port}") from None
     try:
         yield lambda event: publish(broker, event)
     finally:

@@ -24,6 +24,7 @@ from apps.kit.clock import utc_now
 from apps.kit.envelope import ROUTING_KEY_HEADER
 from apps.kit.errors import DependencyUnavailable, PermanentError
 from apps.kit.topology import DEAD, RETRY_LEVELS, event_of
+from apps.kit.validation import explain
 from contracts import Event
 from contracts.event import NAMESPACE
 
@@ -46,10 +47,7 @@ log = get_logger()
 def reason_for(error: BaseException) -> str:
     """One sentence that says what was wrong and where, without the customer's data."""
     if isinstance(error, ValidationError):
-        return "; ".join(
-            f"{'.'.join(str(part) for part in problem['loc']) or 'body'}: {problem['msg']}"
-            for problem in error.errors(include_url=False, include_context=False, include_input=False)
-        )
+        return explain(error)
     return str(error) or type(error).__name__
 
 
@@ -63,7 +61,7 @@ class RecoveryMiddleware(BaseMiddleware[RabbitPublishCommand, IncomingMessage | 
     ) -> Any:
         event: Event = await msg.decode()  # type: ignore[assignment]  # the broker's decoder returns events
         with bound_contextvars(
-            event=event.topic, event_id=str(event.event_id), order_id=event.correlation_id
+            event_type=event.topic, event_id=str(event.event_id), order_id=event.correlation_id
         ):
             pause = 0.1
             while True:

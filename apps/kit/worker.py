@@ -65,7 +65,6 @@ def worker(broker: EventBroker, description: str, adapters: Adapters) -> AsgiFas
             ("/metrics", make_asgi_app(broker.registry)),
         ],
         logger=None,
-        context=broker.context,
         lifespan=lifespan,
         on_shutdown=[broker.stop_consuming],
         specification=specification(broker, title=f"Orderflow {broker.app}", description=description),

@@ -1,7 +1,5 @@
 """Errors over HTTP as problem+json (RFC 9457): what is wrong, and in which field."""
 
-from typing import Any
-
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -10,6 +8,8 @@ from pymongo.errors import PyMongoError
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.stdlib import get_logger
+
+from apps.kit.validation import field_problems
 
 log = get_logger()
 
@@ -61,12 +61,6 @@ def problem_response(status: int, detail: str, errors: list[InvalidField] | None
     return JSONResponse(problem.model_dump(), status, media_type=MEDIA_TYPE)
 
 
-def _path(location: tuple[Any, ...]) -> str:
-    """`("body", "lines", 0, "sku")` as `lines.0.sku`; what is no field of the body keeps its place's name."""
-    parts = location[1:] if len(location) > 1 else location
-    return ".".join(str(part) for part in parts)
-
-
 def install_problem_handlers(api: FastAPI) -> None:
     """Answer every error of the API as problem+json."""
 
@@ -76,8 +70,9 @@ def install_problem_handlers(api: FastAPI) -> None:
         if any(problem["type"] == "json_invalid" for problem in problems):
             return problem_response(400, f"The body is no JSON: {problems[0]['ctx']['error']}.")
         errors = [
-            InvalidField(field=_path(problem["loc"]), message=problem["msg"].removeprefix("Value error, "))
-            for problem in problems
+            # `body.lines.0.sku` is `lines.0.sku` to who wrote the body.
+            InvalidField(field=path.partition(".")[2] or path, message=message)
+            for path, message in field_problems(problems)
         ]
         detail = "; ".join(f"{one.field}: {one.message}" for one in errors[:3])
         return problem_response(422, detail, errors)
