@@ -1,0 +1,72 @@
+"""The log of what customers were told, in MongoDB: one entry per order and template."""
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from odmantic import AIOEngine, Field, Model
+from pydantic import AwareDatetime
+from pymongo.errors import BulkWriteError
+
+from apps.kit.batching import GroupCommit
+from apps.kit.mongo import is_duplicate_key
+from apps.notifications.application import Outcome
+from contracts import NotificationSent, NotificationSkipped
+
+
+class Notification(Model):
+    """One message to a customer, under its notification id; recipients only masked."""
+
+    model_config = {"collection": "notifications"}
+
+    id: UUID = Field(primary_field=True)
+    order_id: UUID = Field(index=True)
+    template: str
+    channel: str | None
+    """`email` or `sms`; null if the customer could not be reached."""
+    at: AwareDatetime
+    event: dict[str, Any]
+    """The event as it was published, and will be again."""
+
+
+DOCUMENTS = (Notification,)
+
+
+class MongoNotificationLog:
+    """The log over MongoDB: concurrent entries share one insert."""
+
+    def __init__(self, engine: AIOEngine) -> None:
+        self._engine = engine
+        self._notifications = engine.get_collection(Notification)
+        self._entries = GroupCommit(self._record_group)
+
+    async def find(self, notification_id: UUID) -> Outcome | None:
+        document = await self._notifications.find_one({"_id": notification_id})
+        if document is None:
+            return None
+        kind = NotificationSkipped if document["channel"] is None else NotificationSent
+        return kind.model_validate(document["event"])
+
+    async def record(self, outcome: Outcome) -> None:
+        await self._entries.add(outcome)
+
+    async def _record_group(self, outcomes: Sequence[Outcome]) -> Sequence[None]:
+        try:
+            await self._notifications.insert_many(
+                [_entry(outcome).model_dump_doc() for outcome in outcomes], ordered=False
+            )
+        except BulkWriteError as error:
+            if not is_duplicate_key(error):  # an entry that is there already stays as it is
+                raise
+        return [None] * len(outcomes)
+
+
+def _entry(outcome: Outcome) -> Notification:
+    return Notification(
+        id=outcome.notification_id,
+        order_id=outcome.order_id,
+        template=outcome.template,
+        channel=outcome.channel if isinstance(outcome, NotificationSent) else None,
+        at=outcome.occurred_at,
+        event=outcome.model_dump(mode="json"),
+    )
