@@ -1,7 +1,6 @@
 """Sends orders with a bounded number in flight; each is sent again, unchanged, until it is confirmed."""
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -17,15 +16,12 @@ async def connect(*, patience_seconds: float, on_wait: Callable[[str], None]) ->
     Raises:
         DependencyUnavailable: it did not within the time.
     """
-    for name in ("aio_pika", "aiormq"):
-        # They log every attempt; one line that says what we wait for is enough.
-        logging.getLogger(name).setLevel(logging.CRITICAL)
     clock = asyncio.get_running_loop().time
     give_up_at = clock() + patience_seconds
     async with AsyncExitStack() as stack:
         while True:
             try:
-                publish = await stack.enter_async_context(event_publisher("import"))
+                publish = await stack.enter_async_context(event_publisher("import", timeout_seconds=3))
                 break
             except DependencyUnavailable as failure:  # only after some seconds, so no pause is needed
                 if clock() >= give_up_at:

@@ -1,0 +1,53 @@
+"""The ingress as commands see it: JSON in and out, and its problems as one line."""
+
+import os
+from typing import Any
+
+import httpx
+
+from apps.cli.errors import UsageError
+from apps.kit.errors import DependencyUnavailable
+
+DEFAULT_API_URL = "http://127.0.0.1:8000"
+
+
+class ApiClient:
+    """Calls the API at ORDERFLOW_API_URL."""
+
+    def __init__(self, url: str | None = None) -> None:
+        self.url = url or os.environ.get("ORDERFLOW_API_URL", DEFAULT_API_URL)
+        self._http = httpx.Client(base_url=self.url, timeout=10)
+
+    def get(self, path: str, **parameters: Any) -> Any:
+        """The JSON at a path; parameters that are None are left out.
+
+        Raises:
+            UsageError: the API refuses, with its reason.
+            DependencyUnavailable: it does not answer.
+        """
+        given = {name: value for name, value in parameters.items() if value is not None}
+        return self._json("GET", path, params=given)
+
+    def post(self, path: str, body: Any, headers: dict[str, str] | None = None) -> Any:
+        """Post JSON, and return the answer's; raises as `get` does."""
+        return self._json("POST", path, json=body, headers=headers)
+
+    def _json(self, method: str, path: str, **request: Any) -> Any:
+        try:
+            answer = self._http.request(method, path, **request)
+        except httpx.HTTPError as error:
+            raise DependencyUnavailable(
+                f"no answer from {self.url}: is `orderflow up` running? ({type(error).__name__})"
+            ) from error
+        if answer.is_server_error:
+            raise DependencyUnavailable(f"{self.url} answers {answer.status_code}: {_detail(answer)}")
+        if answer.is_client_error:
+            raise UsageError(_detail(answer))
+        return answer.json()
+
+
+def _detail(answer: httpx.Response) -> str:
+    try:
+        return str(answer.json()["detail"])
+    except (ValueError, KeyError, TypeError):
+        return answer.text

@@ -1,0 +1,235 @@
+"""`orderflow demo`: real orders through the whole system, and an audit of what came of them."""
+
+import asyncio
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
+from statistics import quantiles
+from typing import Annotated, Any
+
+import httpx
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from apps.cli.books import Account, Stores, expected
+from apps.cli.demo_plan import SAMPLE, initial_levels, money, sample_orders, web_orders
+from apps.cli.errors import UsageError
+from apps.cli.local.stack import WORKERS, LocalStack
+from apps.cli.output import progress, result
+from apps.cli.stock import counted
+from contracts import OrderCreated
+
+HOME = Path(".orderflow/demo")
+_SETTLE_TIMEOUT_SECONDS = 180.0
+_POLL_SECONDS = 0.2
+_KILLABLE = ("api", *WORKERS)
+
+
+def demo(
+    home: Annotated[Path, typer.Option(help="Directory for this run's data; emptied first.")] = HOME,
+    keep: Annotated[bool, typer.Option("--keep", help="Stay up afterwards, until Ctrl-C.")] = False,
+    kill: Annotated[
+        list[str] | None,
+        typer.Option(metavar="APP", help=f"Kill -9 this app in mid-work; repeat it: {', '.join(_KILLABLE)}."),
+    ] = None,
+) -> None:
+    """Send 62 real orders and 24 web orders through the whole system, then check the books.
+
+    Starts RabbitMQ, MongoDB and every app, publishes the orders of a real shop straight to RabbitMQ, places
+    others over HTTP, follows them all, and recomputes on a path of its own what must have come of them.
+    Exit codes: 0 the books balance, 1 they do not.
+
+    Example: orderflow demo --kill stock --kill billing
+    """
+    if unknown := set(kill or ()) - set(_KILLABLE):
+        raise UsageError(f"--kill {min(unknown)}: is not one of {', '.join(_KILLABLE)}")
+    raise typer.Exit(0 if asyncio.run(_run(home, keep=keep, kill=kill or [])) else 1)
+
+
+@dataclass
+class _Run:
+    """What the demo has sent, and when."""
+
+    orders: list[OrderCreated]
+    web: list[dict[str, Any]]
+    sent_at: dict[str, float] = field(default_factory=dict)
+    """Unix time of the publish or the POST, by order id."""
+
+    @property
+    def total(self) -> int:
+        return len(self.orders) + len(self.web)
+
+
+async def _run(home: Path, *, keep: bool, kill: list[str]) -> bool:
+    _empty(home)
+    run = _Run(sample_orders(), web_orders())
+    levels = initial_levels(run.orders, run.web)
+    # With services that were there before, a database prefix of its own keeps old data out of the books.
+    prefix = f"demo_{time.time_ns() // 1_000_000_000}"
+    stack = LocalStack(home, environment={"ORDERFLOW_DATABASE_PREFIX": prefix}, say=_say)
+    with progress.status("starting"):
+        await stack.__aenter__()
+    try:
+        stores = Stores(stack.mongodb_url, prefix)
+        balanced = await _exercise(stack, stores, run, levels, kill)
+        if keep:
+            for name, url in stack.urls.items():
+                result.print(f"[bold]{name}[/bold]  {url}", soft_wrap=True)
+            result.print("Still up, as --keep asks; Ctrl-C stops everything.")
+            await _until_interrupted()
+    finally:
+        await stack.__aexit__(None, None, None)
+    return balanced
+
+
+async def _exercise(
+    stack: LocalStack, stores: Stores, run: _Run, levels: dict[str, str], kill: list[str]
+) -> bool:
+    from apps.kit.publishing import event_publisher  # noqa: PLC0415  # takes seconds to import
+
+    columns = (TextColumn("{task.description:<34}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=progress) as bar:
+        async with event_publisher("demo", stack.rabbitmq_url) as publish:
+            stocked = bar.add_task("Stock levels, over RabbitMQ", total=len(levels))
+            for sku, quantity in levels.items():
+                await publish(counted(sku, quantity))
+            await _follow(
+                stores.levels_counted, len(levels), lambda done: bar.update(stocked, completed=done)
+            )
+
+            settled = bar.add_task("Orders through to the customer", total=run.total)
+            killing = asyncio.create_task(_kill_in_mid_work(stack, stores, kill))
+            sent = bar.add_task("Orders of the CSV, over RabbitMQ", total=len(run.orders))
+            for order in run.orders:
+                run.sent_at[str(order.order_id)] = time.time()
+                await publish(order)
+                bar.advance(sent)
+        placed = bar.add_task("Orders of the web shop, over HTTP", total=len(run.web))
+        async with httpx.AsyncClient(base_url=stack.api_url, timeout=10) as api:
+            for body in run.web:
+                await _place(api, body, run)
+                bar.advance(placed)
+        await _follow(stores.settled, run.total, lambda done: bar.update(settled, completed=done))
+        await killing
+        orders = await _timelines(stack.api_url, run)
+    found = await asyncio.to_thread(stores.account, levels)
+    _show(found, run, orders, stack)
+    return _audit(expected(SAMPLE, run.web), found)
+
+
+async def _place(api: httpx.AsyncClient, body: dict[str, Any], run: _Run) -> None:
+    """Send every order twice under one key, as a client does that got no answer: it is placed once."""
+    headers = {"Idempotency-Key": body["reference"]}
+    started = time.time()
+    for _ in range(2):
+        accepted = await _until_answered(lambda: api.post("/v1/orders", json=body, headers=headers))
+        run.sent_at.setdefault(accepted["order_id"], started)
+
+
+async def _until_answered(request: Callable[[], Any]) -> Any:
+    """The JSON of an answer; asks again while the API is being restarted."""
+    deadline = time.monotonic() + _SETTLE_TIMEOUT_SECONDS
+    while True:
+        try:
+            answer = await request()
+            answer.raise_for_status()
+            return answer.json()
+        except httpx.HTTPError:
+            if time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(_POLL_SECONDS)
+
+
+async def _follow(count: Callable[[], int], goal: int, show: Callable[[int], None]) -> None:
+    """Show a count until it reaches its goal, or the time is up: then the audit says what is missing."""
+    deadline = time.monotonic() + _SETTLE_TIMEOUT_SECONDS
+    while True:
+        done = await asyncio.to_thread(count)
+        show(done)
+        if done >= goal or time.monotonic() > deadline:
+            return
+        await asyncio.sleep(_POLL_SECONDS)
+
+
+async def _kill_in_mid_work(stack: LocalStack, stores: Stores, names: list[str]) -> None:
+    """Kill the named apps one by one, each when some more orders have passed."""
+    for number, name in enumerate(names, start=1):
+        await _follow(stores.settled, 5 * number, lambda _done: None)
+        os.kill(stack.supervisor.pid(name), signal.SIGKILL)
+        _say(f"killed {name} with SIGKILL")
+
+
+async def _timelines(api_url: str, run: _Run) -> list[dict[str, Any]]:
+    async with httpx.AsyncClient(base_url=api_url, timeout=10) as api:
+        return [
+            await _until_answered(lambda order_id=order_id: api.get(f"/v1/orders/{order_id}"))  # type: ignore[misc]
+            for order_id in run.sent_at
+        ]
+
+
+def _show(found: Account, run: _Run, orders: list[dict[str, Any]], stack: LocalStack) -> None:
+    told_at = {
+        order["order_id"]: datetime.fromisoformat(entry["at"]).timestamp()
+        for order in orders
+        for entry in order["timeline"]
+        if entry["event"] == "NotificationSent"
+    }
+    latencies = sorted(told_at[order_id] - run.sent_at[order_id] for order_id in told_at)
+    table = Table(title="What came of it", show_header=False)
+    table.add_row("Orders notified", f"{found.notified}")
+    table.add_row("Orders rejected", f"{found.rejected}")
+    table.add_row("Orders under way", f"{found.orders - found.notified - found.rejected}")
+    table.add_row("Units reserved", f"{found.units_reserved:,}")
+    table.add_row("Invoices", f"{found.invoices}, {money(found.invoiced)}")
+    table.add_row("Mails and SMS", f"{found.mails} and {found.texts}")
+    if len(latencies) > 1:
+        percentiles = quantiles(latencies, n=100, method="inclusive")
+        took = max(told_at.values()) - min(run.sent_at.values())
+        table.add_row(
+            "OrderCreated to NotificationSent", f"p50 {percentiles[49]:.2f} s, p99 {percentiles[98]:.2f} s"
+        )
+        table.add_row("Orders per second", f"{len(latencies) / took:.1f}")
+    if restarts := sum(stack.supervisor.restarts(name) for name in _KILLABLE):
+        table.add_row("Apps restarted", f"{restarts}")
+    result.print(table)
+
+
+def _audit(wanted: Account, found: Account) -> bool:
+    """Compare both accounts, say so, and return whether they agree."""
+    table = Table("Books", "from the CSV", "in the stores", "")
+    for each in fields(Account):
+        want, have = getattr(wanted, each.name), getattr(found, each.name)
+        shown = (money(want), money(have)) if isinstance(want, Decimal) else (f"{want:,}", f"{have:,}")
+        table.add_row(each.name.replace("_", " "), *shown, "ok" if want == have else "[red]differs[/red]")
+    result.print(table)
+    balanced = wanted == found
+    result.print("[green]The books balance.[/green]" if balanced else "[red]The books do not balance.[/red]")
+    return balanced
+
+
+def _empty(home: Path) -> None:
+    """Make room for a run; only what is plainly a demo's own is removed."""
+    if (home / "env").exists() or not home.exists() or not any(home.iterdir()):
+        return
+    if not (home / "data").is_dir():
+        raise UsageError(f"--home {home}: holds something else than a demo's data")
+    for part in ("data", "logs"):
+        shutil.rmtree(home / part, ignore_errors=True)
+
+
+async def _until_interrupted() -> None:
+    try:
+        await asyncio.Event().wait()
+    except asyncio.CancelledError:
+        result.print("Stopping.")
+
+
+def _say(message: str) -> None:
+    progress.print(f"[dim]{message}[/dim]")

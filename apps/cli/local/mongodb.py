@@ -1,0 +1,119 @@
+"""A private one-member MongoDB replica set, so that transactions work; its data stays in its directory."""
+
+import importlib.util
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from pymongo import MongoClient
+from pymongo.errors import ConnectionFailure, OperationFailure
+
+from apps.cli.local.daemon import Daemon
+from apps.cli.local.errors import LocalServiceError
+from apps.cli.local.ports import LOOPBACK, is_listening, remembered_port
+
+REPLICA_SET = "orderflow"
+NOT_YET_INITIALIZED = 94
+START_TIMEOUT_SECONDS = 60.0
+
+
+class MongoReplicaSet:
+    """One mongod on loopback; it is the primary when `start` returns."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory.resolve()
+        self._daemon = Daemon("mongodb", self._directory)
+        self._port = 0
+
+    @property
+    def url(self) -> str:
+        """Connects directly: the address in the replica set's configuration need not be known."""
+        return f"mongodb://{LOOPBACK}:{self._port}/?directConnection=true"
+
+    @property
+    def pid(self) -> int:
+        """Process id of mongod."""
+        return self._daemon.pid
+
+    def start(self) -> None:
+        """Start mongod on the data of the last time, if there is some."""
+        binary = find_mongod()
+        if binary is None:
+            raise LocalServiceError(
+                "mongod was not found: install MongoDB 6 or later, or name it in ORDERFLOW_MONGOD; "
+                "`docker compose up` brings all of it"
+            )
+        data = self._directory / "data"
+        data.mkdir(parents=True, exist_ok=True)
+        self._port = remembered_port(self._directory / "port")
+        self._daemon.start(
+            [
+                *(str(binary), "--dbpath", str(data), "--replSet", REPLICA_SET, "--quiet"),
+                *("--bind_ip", LOOPBACK, "--port", str(self._port), "--nounixsocket"),
+                *("--wiredTigerCacheSizeGB", "0.25", "--oplogSize", "256"),
+                *("--setParameter", "diagnosticDataCollectionEnabled=false"),
+                # By default a stopping member gives the others 15 s to notice; there are no others.
+                *("--setParameter", "shutdownTimeoutMillisForSignaledShutdown=100"),
+            ],
+            env=os.environ,
+        )
+        try:
+            self._wait_until_primary(time.monotonic() + START_TIMEOUT_SECONDS)
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Stop mongod cleanly; the data stays."""
+        self._daemon.stop()
+
+    def _wait_until_primary(self, deadline: float) -> None:
+        while not is_listening(self._port):
+            self._daemon.check_running(deadline)
+        with MongoClient[dict[str, Any]](self.url, serverSelectionTimeoutMS=2000) as client:
+            configured = False
+            while True:
+                try:
+                    if not configured:
+                        configured = self._configure(client)
+                    if client.admin.command("hello")["isWritablePrimary"]:
+                        return
+                except ConnectionFailure:
+                    pass  # just bound, not yet answering
+                self._daemon.check_running(deadline)
+
+    def _configure(self, client: MongoClient[dict[str, Any]]) -> bool:
+        """Make this mongod the only member, under its present address."""
+        address = f"{LOOPBACK}:{self._port}"
+        try:
+            config = client.admin.command("replSetGetConfig")["config"]
+        except OperationFailure as failure:
+            if failure.code != NOT_YET_INITIALIZED:
+                raise
+            members = [{"_id": 0, "host": address}]
+            client.admin.command("replSetInitiate", {"_id": REPLICA_SET, "members": members})
+            return True
+        if config["members"][0]["host"] != address:
+            config["members"][0]["host"] = address
+            config["version"] += 1
+            # No member recognises itself under the old address, so there is no primary to ask: force it.
+            client.admin.command("replSetReconfig", config, force=True)
+        return True
+
+
+def find_mongod() -> Path | None:
+    """The mongod to use: ORDERFLOW_MONGOD, that of the development dependencies, or the one on the path."""
+    if named := os.environ.get("ORDERFLOW_MONGOD"):
+        return Path(named).resolve() if Path(named).is_file() else None
+    # The wheel's package looks for a home directory when imported; only its place is wanted.
+    if (package := importlib.util.find_spec("fiftyone")) is not None:
+        for location in package.submodule_search_locations or ():
+            binary = Path(location) / "db" / "bin" / "mongod"
+            if binary.is_file():
+                if not os.access(binary, os.X_OK):
+                    binary.chmod(0o755)
+                return binary
+    on_path = shutil.which("mongod")
+    return Path(on_path) if on_path else None

@@ -1,0 +1,195 @@
+"""The whole system on one machine: services, mail sink, topology, every app; all of it stopped at the end."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+
+from apps.cli.local.merged_log import MergedLog
+from apps.cli.local.mongodb import MongoReplicaSet
+from apps.cli.local.ports import LOOPBACK, free_port, require_free
+from apps.cli.local.rabbitmq import RabbitNode
+from apps.cli.local.rabbitmq_install import ensure_rabbitmq_installed
+from apps.cli.local.running import announced, exclusive
+from apps.cli.local.supervisor import Supervisor
+
+WORKERS = ("orders", "stock", "billing", "notifications")
+API_PORT = 8000
+READY_TIMEOUT_SECONDS = 90.0
+
+Service = RabbitNode | MongoReplicaSet
+
+
+class LocalStack:
+    """Up while the context is open; what it stores stays in `<home>/data` for the next time."""
+
+    def __init__(
+        self,
+        home: Path,
+        *,
+        environment: Mapping[str, str] = {},
+        echo: bool = False,
+        api_port: int | None = None,
+        say: Callable[[str], None] = lambda _message: None,
+        console: Console | None = None,
+    ) -> None:
+        """Prepare without starting anything.
+
+        Args:
+            home: holds data, logs, mails and the `env` file.
+            environment: settings for the apps, before all others.
+            echo: print the apps' logs, merged.
+            api_port: where the API must listen; the first free port from 8000 if not given.
+            say: told each step of the start and the stop.
+            console: where the merged log goes, standard output if not given.
+        """
+        self.home = home.resolve()
+        self.logs = self.home / "logs"
+        self.mails = self.home / "data" / "mails"
+        self.rabbitmq_url = os.environ.get("ORDERFLOW_RABBITMQ_URL", "")
+        self.mongodb_url = os.environ.get("ORDERFLOW_MONGODB_URL", "")
+        self.api_url = ""
+        self._rabbitmq = None if self.rabbitmq_url else RabbitNode(self.home / "data" / "rabbitmq")
+        self._mongodb = None if self.mongodb_url else MongoReplicaSet(self.home / "data" / "mongodb")
+        self._environment = dict(environment)
+        self._api_port = api_port
+        self._say = say
+        if echo:
+            console = console or Console()
+            self.supervisor = Supervisor(self.logs, sink=MergedLog(console))
+            if console.is_terminal and "ORDERFLOW_LOG_FORMAT" not in os.environ:
+                self._environment.setdefault("ORDERFLOW_LOG_FORMAT", "console")
+        else:
+            self.supervisor = Supervisor(self.logs)
+        self._undo = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        """Start everything; when it returns, every app is ready."""
+        async with AsyncExitStack() as undo:
+            # The home holds mails and a password: nobody else's business.
+            self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+            undo.enter_context(exclusive(self.home))
+            port = free_port(API_PORT) if self._api_port is None else require_free(self._api_port)
+            self.api_url = f"http://{LOOPBACK}:{port}"
+            await self._start_services(undo)
+            self._say("declaring the topology")
+            await _declare_topology(self.rabbitmq_url)
+            self._add_processes(port)
+            self._say("starting the apps")
+            undo.push_async_callback(self.supervisor.stop)
+            await self.supervisor.start()
+            await self.supervisor.wait_ready(READY_TIMEOUT_SECONDS)
+            undo.enter_context(announced(self.home, self.addresses))
+            undo.callback(self._say, "stopping the apps")
+            self._undo = undo.pop_all()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Stop the apps, which finish what they have begun, and then the services."""
+        await self._undo.aclose()
+
+    @property
+    def addresses(self) -> dict[str, str]:
+        """The settings by which other processes reach this system."""
+        return {
+            "ORDERFLOW_RABBITMQ_URL": self.rabbitmq_url,
+            "ORDERFLOW_MONGODB_URL": self.mongodb_url,
+            "ORDERFLOW_API_URL": self.api_url,
+        }
+
+    @property
+    def urls(self) -> dict[str, str]:
+        """Where people look, in the order in which they are likely to."""
+        urls = {
+            "API": self.api_url,
+            "API documentation": f"{self.api_url}/docs",
+            "Health": f"{self.api_url}/health/ready",
+        }
+        if self._rabbitmq is not None:
+            user, password = self._rabbitmq.login
+            urls["RabbitMQ"] = f"{self._rabbitmq.management_url} (user {user}, password {password})"
+        if self._mongodb is not None:
+            urls["MongoDB"] = self._mongodb.url
+        return urls | {"Mails": str(self.mails), "Logs": str(self.logs)}
+
+    async def _start_services(self, undo: AsyncExitStack) -> None:
+        if self._rabbitmq is not None:
+            await asyncio.to_thread(ensure_rabbitmq_installed, self._say)
+        own = [service for service in (self._rabbitmq, self._mongodb) if service is not None]
+        if own:
+            undo.push_async_callback(_stop_services, own)
+            undo.callback(self._say, "stopping the services")
+            self._say("starting the services")
+            await _start_services(own)
+        if self._rabbitmq is not None:
+            self.rabbitmq_url = self._rabbitmq.url
+        if self._mongodb is not None:
+            self.mongodb_url = self._mongodb.url
+
+    def _add_processes(self, api_port: int) -> None:
+        smtp_port = free_port(1025)
+        environment = {
+            **os.environ,
+            **self.addresses,
+            "PYTHONUNBUFFERED": "1",
+            # Mails stay on this machine, whatever mail server the shell is configured for.
+            "ORDERFLOW_SMTP_HOST": LOOPBACK,
+            "ORDERFLOW_SMTP_PORT": str(smtp_port),
+            "ORDERFLOW_SMTP_SECURITY": "none",
+            **self._environment,
+        }
+        for name in ("ORDERFLOW_SMTP_USERNAME", "ORDERFLOW_SMTP_PASSWORD"):
+            environment.pop(name, None)
+        sink = ("apps.cli.local.mail_sink", "--port", str(smtp_port), "--directory", str(self.mails))
+        self.supervisor.add("mail", [sys.executable, "-m", *sink], environment)
+        listen = ("--host", LOOPBACK, "--port")
+        self.supervisor.add(
+            "api",
+            [sys.executable, "-m", "uvicorn", "apps.orders.api:api", *listen, str(api_port)],
+            environment,
+            f"{self.api_url}/health/ready",
+        )
+        for offset, worker in enumerate(WORKERS, start=1):
+            port = free_port(API_PORT + offset if API_PORT + offset != api_port else None)
+            self.supervisor.add(
+                worker,
+                [sys.executable, "-m", "faststream", "run", f"apps.{worker}.app:app", *listen, str(port)],
+                environment,
+                f"http://{LOOPBACK}:{port}/health/ready",
+            )
+
+
+async def _declare_topology(rabbitmq_url: str) -> None:
+    # FastStream takes a second to import: only those who start something wait for it.
+    from apps.cli.system import apply_topology  # noqa: PLC0415
+
+    await apply_topology(rabbitmq_url)
+
+
+async def _start_services(services: Sequence[Service]) -> None:
+    """Start all at once; a failure of one, or a cancellation, does not wait for the others' success."""
+    starts = {asyncio.create_task(asyncio.to_thread(service.start)) for service in services}
+    try:
+        first, _ = await asyncio.wait(starts, return_when=asyncio.FIRST_EXCEPTION)
+    finally:
+        if not all(start.done() for start in starts):
+            await _stop_services(services)
+            # These failures only follow from the stop: the first one, below, is the cause.
+            await asyncio.gather(*starts, return_exceptions=True)
+    for start in first:
+        start.result()
+
+
+async def _stop_services(services: Sequence[Service]) -> None:
+    await asyncio.gather(*(asyncio.to_thread(service.stop) for service in services))

@@ -1,0 +1,172 @@
+"""`orderflow order`: place, find and follow orders over HTTP."""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from apps.cli.api_client import ApiClient
+from apps.cli.errors import UsageError
+from apps.cli.output import AsJson, progress, result, show_json, show_table
+
+app = typer.Typer(help="Place, find and follow orders.", no_args_is_help=True)
+
+FINAL = {"notified", "unreachable", "rejected", "cancelled"}
+_POLL_SECONDS = 0.3
+
+
+@app.command()
+def place(
+    line: Annotated[
+        list[str] | None,
+        typer.Option(metavar="SKU=QUANTITY@PRICE", help="A line, such as 85123A=6@2.55; repeat it."),
+    ] = None,
+    customer: Annotated[str, typer.Option(help="The shop's customer number.")] = "guest",
+    email: Annotated[str | None, typer.Option(help="Where the invoice is mailed.")] = None,
+    phone: Annotated[str | None, typer.Option(help="E.164 number for SMS, if there is no e-mail.")] = None,
+    locale: Annotated[str | None, typer.Option(help="Language of messages, such as pt-BR.")] = None,
+    country: Annotated[str | None, typer.Option(help="ISO 3166-1 code; decides the tax.")] = None,
+    currency: Annotated[str, typer.Option(help="ISO 4217 code of all prices.")] = "GBP",
+    reference: Annotated[str | None, typer.Option(help="The shop's own order number.")] = None,
+    file: Annotated[
+        Path | None, typer.Option(help="The whole order as JSON instead; - reads standard input.")
+    ] = None,
+    key: Annotated[str | None, typer.Option(help="Idempotency key: the same key makes one order.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Place one order.
+
+    Example: orderflow order place --line 85123A=6@2.55 --line 71053=2@3.39 --email ana@example.com
+    """
+    if bool(line) == bool(file):
+        raise UsageError("give the order either by --line or by --file")
+    body = (
+        _read(file)
+        if file
+        else {
+            "reference": reference,
+            "customer": {
+                "id": customer,
+                "email": email,
+                "phone": phone,
+                "locale": locale,
+                "country": country,
+            },
+            "currency": currency,
+            "lines": [_line(text) for text in line or []],
+        }
+    )
+    accepted = ApiClient().post("/v1/orders", body, {"Idempotency-Key": key} if key else None)
+    if as_json:
+        show_json(accepted)
+    else:
+        result.print(
+            f"{accepted['order_id']} {accepted['status']}, {accepted['total']} {accepted['currency']}"
+        )
+
+
+@app.command()
+def show(order_id: Annotated[str, typer.Argument(help="The order's id.")], as_json: AsJson = False) -> None:
+    """Show where an order is and all that happened to it.
+
+    Example: orderflow order show 7d2c2f3e-6e0a-5c1b-9a43-0f6a2b6a1c55
+    """
+    order = ApiClient().get(f"/v1/orders/{order_id}")
+    if as_json:
+        show_json(order)
+        return
+    total = f"{order['total']} {order['currency']}" if order["total"] else "not known yet"
+    result.print(f"[bold]{order['status']}[/bold]  {total}  invoice {order['invoice_number'] or '-'}")
+    for reason in order["reasons"]:
+        wanted, available = reason["requested"], reason["available"]
+        result.print(f"  {reason['code']}: {reason['sku']}, wanted {wanted}, there were {available}")
+    show_table(
+        ("sku", "description", "quantity", "unit price"),
+        [(line["sku"], line["description"], line["quantity"], line["unit_price"]) for line in order["lines"]],
+    )
+    show_table(("at", "event", "event id"), [_entry(entry) for entry in order["timeline"]])
+
+
+@app.command(name="list")
+def list_orders(
+    status: Annotated[str | None, typer.Option(help="Only orders that are there now.")] = None,
+    customer: Annotated[str | None, typer.Option(help="Only orders of this customer.")] = None,
+    reference: Annotated[str | None, typer.Option(help="Only orders with this number of the shop's.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=200, help="Most orders to list.")] = 20,
+    cursor: Annotated[str | None, typer.Option(help="Go on behind the page that gave this.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List orders, newest first.
+
+    Example: orderflow order list --status rejected --json
+    """
+    page = ApiClient().get(
+        "/v1/orders", status=status, customer_id=customer, reference=reference, limit=limit, cursor=cursor
+    )
+    if as_json:
+        show_json(page)
+        return
+    names = ("order_id", "status", "reference", "customer_id", "total", "currency", "invoice_number")
+    show_table(
+        [name.replace("_", " ") for name in names],
+        [[order[name] for name in names] for order in page["orders"]],
+    )
+    if page["next_cursor"]:
+        progress.print(f"more: --cursor {page['next_cursor']}", soft_wrap=True)
+
+
+@app.command()
+def watch(
+    order_id: Annotated[str, typer.Argument(help="The order's id.")],
+    timeout: Annotated[float, typer.Option(min=0, help="Seconds to watch at the most.")] = 60,
+) -> None:
+    """Print each event of an order as it happens, until the customer is told.
+
+    Exit codes: 0 told or not reachable, 1 not there in time, 2 no such order.
+
+    Example: orderflow order watch 7d2c2f3e-6e0a-5c1b-9a43-0f6a2b6a1c55 --timeout 120
+    """
+    api, seen, deadline = ApiClient(), set(), time.monotonic() + timeout
+    while True:
+        order = api.get(f"/v1/orders/{order_id}")
+        for entry in order["timeline"]:
+            if entry["event_id"] not in seen:
+                seen.add(entry["event_id"])
+                result.print("  ".join(_entry(entry)))
+        if is_settled(order):
+            result.print(f"[bold]{order['status']}[/bold]")
+            return
+        if time.monotonic() > deadline:
+            progress.print(f"still {order['status']} after {timeout:g} s")
+            raise typer.Exit(1)
+        time.sleep(_POLL_SECONDS)
+
+
+def is_settled(order: dict[str, Any]) -> bool:
+    """Whether nothing more is to happen: the status is final and the customer told, if that is possible."""
+    told = any(entry["event"].startswith("Notification") for entry in order["timeline"])
+    return order["status"] in FINAL and told
+
+
+def _entry(entry: dict[str, str]) -> tuple[str, str, str]:
+    return entry["at"], entry["event"], entry["event_id"]
+
+
+def _line(text: str) -> dict[str, Any]:
+    sku, equals, rest = text.rpartition("=")
+    quantity, at, price = rest.partition("@")
+    if not (equals and at and quantity.isdigit()):
+        raise UsageError(f"--line {text}: must be SKU=QUANTITY@PRICE, such as 85123A=6@2.55")
+    return {"sku": sku, "quantity": int(quantity), "unit_price": price}
+
+
+def _read(file: Path) -> Any:
+    try:
+        return json.loads(sys.stdin.read() if str(file) == "-" else file.read_text())
+    except OSError as error:
+        raise UsageError(f"--file {file}: {error.strerror}") from error
+    except ValueError as error:
+        raise UsageError(f"--file {file}: is no JSON: {error}") from error

@@ -1,0 +1,70 @@
+"""The whole system on one page: every app, its documents, and all that RabbitMQ holds for them."""
+
+import aio_pika
+from faststream.rabbit import RabbitExchange, RabbitQueue
+from faststream.specification.base import SpecificationFactory
+
+from apps.billing import app as billing
+from apps.kit.broker import EventBroker
+from apps.kit.topology import DEAD, DEAD_QUEUE, EVENTS, RETRY_LEVELS, UNROUTED, UNROUTED_QUEUE
+from apps.kit.worker import specification
+from apps.notifications import app as notifications
+from apps.orders import api as ingress
+from apps.orders import app as orders
+from apps.stock import app as stock
+
+BROKERS: tuple[EventBroker, ...] = (
+    ingress.broker,
+    orders.broker,
+    stock.broker,
+    billing.broker,
+    notifications.broker,
+)
+
+
+def documents() -> dict[str, SpecificationFactory]:
+    """The AsyncAPI document of each app, and `system` for all together, by name."""
+    together = specification(
+        *BROKERS, title="Orderflow", description="Every event of the order pipeline, and who handles it."
+    )
+    return {
+        "orders": specification(
+            ingress.broker,
+            orders.broker,
+            title="Orderflow orders",
+            description="Takes orders over HTTP; keeps the status and the timeline of every order.",
+        ),
+        "stock": stock.app.schema,
+        "billing": billing.app.schema,
+        "notifications": notifications.app.schema,
+        "system": together,
+    }
+
+
+def exchanges() -> list[RabbitExchange]:
+    """Every exchange, those that others name first."""
+    return [UNROUTED, DEAD, EVENTS, *(level.exchange for level in RETRY_LEVELS)]
+
+
+def bindings() -> list[tuple[RabbitExchange, RabbitQueue]]:
+    """Every queue with the exchange that feeds it; its routing key is the binding's."""
+    inboxes = [(EVENTS, consumer.queue) for broker in BROKERS for consumer in broker.consumers]
+    levels = [(level.exchange, level.queue) for level in RETRY_LEVELS]
+    return [*inboxes, *levels, (DEAD, DEAD_QUEUE), (UNROUTED, UNROUTED_QUEUE)]
+
+
+async def apply_topology(rabbitmq_url: str) -> None:
+    """Declare everything; what is there already must be the same.
+
+    Raises:
+        aiormq.exceptions.ChannelPreconditionFailed: something of that name has another shape.
+    """
+    connection = await aio_pika.connect(rabbitmq_url)
+    async with connection, connection.channel() as channel:
+        for exchange in exchanges():
+            await channel.declare_exchange(
+                exchange.name, exchange.type.value, durable=True, arguments=exchange.arguments
+            )
+        for exchange, queue in bindings():
+            declared = await channel.declare_queue(queue.name, durable=True, arguments=queue.arguments)
+            await declared.bind(exchange.name, queue.routing_key)
