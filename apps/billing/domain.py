@@ -2,12 +2,15 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from decimal import ROUND_HALF_UP, Decimal
+from decimal import ROUND_HALF_UP, Context, Decimal
 from uuid import UUID, uuid5
 
 from contracts import InvoiceIssued, InvoiceLine, OrderValidated
 from contracts.amounts import DECIMALS
 from contracts.event import NAMESPACE
+
+_EXACT = Context(prec=40, rounding=ROUND_HALF_UP)
+"""Holds every digit of an amount times a rate; the default of 28 digits would round twice."""
 
 
 def invoice_id(order_id: UUID) -> UUID:
@@ -22,7 +25,8 @@ def series(issued_at: datetime) -> str:
 
 def tax_of(amount: Decimal, rate: Decimal, currency: str) -> Decimal:
     """Tax of one line in the currency's decimals; half a unit rounds up."""
-    return (amount * rate).quantize(Decimal(1).scaleb(-DECIMALS[currency]), ROUND_HALF_UP)
+    unit = Decimal(1).scaleb(-DECIMALS[currency])
+    return _EXACT.quantize(_EXACT.multiply(amount, rate), unit)
 
 
 @dataclass(frozen=True)

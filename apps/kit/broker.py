@@ -1,5 +1,6 @@
 """A FastStream broker as every app uses it: typed events in and out, one recovery policy, bounded work."""
 
+import asyncio
 from typing import cast
 
 from faststream.message import StreamMessage
@@ -13,6 +14,8 @@ from apps.kit.recovery import RecoveryMiddleware
 from apps.kit.settings import get_settings
 from apps.kit.topology import declare, event_of
 from contracts import Event
+
+_TURNS_UNTIL_HANDLED = 20
 
 
 class EventBroker(RabbitBroker):
@@ -65,3 +68,7 @@ class EventBroker(RabbitBroker):
             if consumer._consumer_tag is not None and consumer._queue_obj is not None:  # noqa: SLF001
                 await consumer._queue_obj.cancel(consumer._consumer_tag)  # noqa: SLF001
                 consumer._consumer_tag = None  # noqa: SLF001
+        # What was delivered before the cancel still has to become a running handler, or it would be put
+        # back as if it had failed: that takes a few turns of the loop.
+        for _ in range(_TURNS_UNTIL_HANDLED):
+            await asyncio.sleep(0)

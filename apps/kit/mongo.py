@@ -2,14 +2,21 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Coroutine
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorClientSession
 from odmantic import AIOEngine, Model
 from pymongo import WriteConcern
-from pymongo.errors import BulkWriteError, CollectionInvalid, ConnectionFailure, DuplicateKeyError
+from pymongo.errors import (
+    BulkWriteError,
+    CollectionInvalid,
+    ConnectionFailure,
+    DuplicateKeyError,
+    PyMongoError,
+)
 from pymongo.read_concern import ReadConcern
 from structlog.stdlib import get_logger
 
@@ -19,7 +26,7 @@ Result = TypeVar("Result")
 
 DURABLE = WriteConcern(w="majority", j=True)
 _DUPLICATE_KEY = 11000
-_MOST_ATTEMPTS = 20
+_LONGEST_CONTENTION_SECONDS = 20.0
 
 log = get_logger()
 
@@ -94,23 +101,41 @@ def is_duplicate_key(error: Exception) -> bool:
 
 
 async def in_transaction(
-    engine: AIOEngine, work: Callable[[AsyncIOMotorClientSession], Coroutine[Any, Any, Result]]
+    engine: AIOEngine, work: Callable[[AsyncIOMotorClientSession], Awaitable[Result]]
 ) -> Result:
-    """Run `work` in one durable snapshot transaction, again from its first read when another was faster.
+    """Run `work` in one durable snapshot transaction, again from its first read while others are faster.
+
+    `work` must find what an earlier run of it has stored, since a commit may pass and not be heard of.
+    The driver's own loop is not used: it goes on for two minutes while MongoDB is away, without a pause.
 
     Raises:
-        ConflictError, pymongo.errors.PyMongoError: it did not pass in 20 attempts, or cannot.
+        pymongo.errors.ConnectionFailure: MongoDB is out of reach.
+        ConflictError, pymongo.errors.PyMongoError: contention lasted too long, or it cannot pass.
     """
-    for attempt in range(1, _MOST_ATTEMPTS + 1):
+    give_up_at = time.monotonic() + _LONGEST_CONTENTION_SECONDS
+    attempt = 0
+    while True:
         try:
-            async with await engine.client.start_session() as session:
-                result: Result = await session.with_transaction(
-                    work, read_concern=ReadConcern("snapshot"), write_concern=DURABLE
-                )
-                return result
-        except (ConflictError, DuplicateKeyError, BulkWriteError) as error:
-            lost_race = isinstance(error, ConflictError) or is_duplicate_key(error)
-            if not lost_race or attempt == _MOST_ATTEMPTS:
+            async with (
+                await engine.client.start_session() as session,
+                session.start_transaction(read_concern=ReadConcern("snapshot"), write_concern=DURABLE),
+            ):
+                return await work(session)
+        except (ConflictError, PyMongoError) as error:
+            if not _is_lost_race(error) or time.monotonic() > give_up_at:
                 raise
-            await asyncio.sleep(random.uniform(0, 0.01 * attempt))  # noqa: S311  # spreads contenders, no secret
-    raise AssertionError("unreachable")
+            attempt += 1
+            pause = min(0.2, 0.002 * 2 ** min(attempt, 10))
+            await asyncio.sleep(random.uniform(0, pause))  # noqa: S311  # spreads contenders, no secret
+
+
+def _is_lost_race(error: ConflictError | PyMongoError) -> bool:
+    """Whether another process was faster, or a commit was not heard of."""
+    if isinstance(error, ConflictError):
+        return True
+    if isinstance(error, ConnectionFailure):
+        return False
+    return is_duplicate_key(error) or any(
+        error.has_error_label(label)
+        for label in ("TransientTransactionError", "UnknownTransactionCommitResult")
+    )

@@ -14,8 +14,6 @@ from apps.kit.settings import get_settings
 from apps.kit.topology import EVENTS
 from contracts import Event
 
-_CONNECT_TIMEOUT_SECONDS = 10.0
-
 Publish = Callable[[Event], Awaitable[None]]
 
 
@@ -39,21 +37,25 @@ async def publish(broker: EventBroker, event: Event) -> None:
 
 
 @asynccontextmanager
-async def event_publisher(app: str, rabbitmq_url: str | None = None) -> AsyncIterator[Publish]:
+async def event_publisher(
+    app: str, rabbitmq_url: str | None = None, *, timeout_seconds: float = 10
+) -> AsyncIterator[Publish]:
     """A connection that only publishes, for a process that is no worker.
 
     Args:
         app: what the messages' `app_id` names as their sender.
         rabbitmq_url: the one in the settings if not given.
+        timeout_seconds: how long to wait for RabbitMQ at the start.
 
     Raises:
         DependencyUnavailable: RabbitMQ does not answer.
     """
     broker = EventBroker(app, rabbitmq_url)
     try:
-        async with asyncio.timeout(_CONNECT_TIMEOUT_SECONDS):
+        async with asyncio.timeout(timeout_seconds):
             await broker.start()
     except TimeoutError:
+        await broker.stop()
         address = URL(rabbitmq_url or get_settings().rabbitmq_url.get_secret_value())
         raise DependencyUnavailable(f"RabbitMQ does not answer at {address.host}:{address.port}") from None
     try:

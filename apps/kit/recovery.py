@@ -126,12 +126,15 @@ def _copy(
         TRACEBACK: "".join(traceback.format_exception(error))[-_TRACEBACK_CHARACTERS:],
         LAST_FAILED_AT: now,
     }
+    event = _readable(message, subscriber)
+    derived_id = event.event_id if event else uuid5(NAMESPACE, message.body.hex())
     return aio_pika.Message(
         message.body,
         headers=headers,
         delivery_mode=DeliveryMode.PERSISTENT,
-        message_id=message.message_id or _derived_id(message, subscriber),
-        correlation_id=message.correlation_id,
+        # What the publisher left out is derived, and so the same at every delivery.
+        message_id=message.message_id or str(derived_id),
+        correlation_id=message.correlation_id or (event.correlation_id if event else None),
         content_type=message.content_type,
         content_encoding=message.content_encoding,
         timestamp=message.timestamp,
@@ -140,10 +143,9 @@ def _copy(
     )
 
 
-def _derived_id(message: IncomingMessage, subscriber: RabbitSubscriber) -> str:
-    """An id for a message that came without one, the same at every delivery."""
-    expected = event_of(subscriber.queue)
+def _readable(message: IncomingMessage, subscriber: RabbitSubscriber) -> Event | None:
+    """The event in a failed message, unless that is what failed."""
     try:
-        return str(expected.model_validate_json(message.body).event_id)
+        return event_of(subscriber.queue).model_validate_json(message.body)
     except ValidationError:
-        return str(uuid5(NAMESPACE, f"{expected.topic}/{message.body.hex()}"))
+        return None

@@ -14,15 +14,18 @@ DEVELOPMENT_MONGODB_URL = "mongodb://127.0.0.1:27017/?directConnection=true"
 
 def _rates_by_country(rates: dict[str, Decimal]) -> dict[str, Decimal]:
     for country, rate in rates.items():
-        if not re.fullmatch("[A-Z]{2}", country) or not 0 <= rate <= 1:
-            raise ValueError(f'"{country}": "{rate}" is not an ISO 3166-1 code and a rate from 0 to 1')
+        # More decimals than an invoice can state would stop every invoice of the country.
+        if not re.fullmatch("[A-Z]{2}", country) or not 0 <= rate <= 1 or rate != round(rate, 6):
+            raise ValueError(
+                f'"{country}": "{rate}" is not an ISO 3166-1 code and a rate from 0 to 1 of up to 6 decimals'
+            )
     return rates
 
 
 class Settings(BaseSettings):
     """Safe on loopback without any; production refuses development secrets."""
 
-    model_config = SettingsConfigDict(env_prefix="ORDERFLOW_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="ORDERFLOW_", frozen=True, hide_input_in_errors=True)
 
     environment: Literal["development", "production"] = "development"
     rabbitmq_url: SecretStr = SecretStr(DEVELOPMENT_RABBITMQ_URL)

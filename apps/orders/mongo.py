@@ -136,13 +136,16 @@ class MongoOrderBook:
         except BulkWriteError as error:
             if not is_duplicate_key(error):
                 raise
-            problems = (error.details or {})["writeErrors"]
-            keys = [orders[problem["index"]].idempotency_key for problem in problems]
+            repeats = {problem["index"] for problem in (error.details or {})["writeErrors"]}
+            keys = [orders[position].idempotency_key for position in repeats]
             first = {
                 document["idempotency_key"]: _accepted(document)
                 async for document in self._orders.find({"idempotency_key": {"$in": keys}})
             }
-            return [first.get(order.idempotency_key or "", order) for order in orders]
+            return [
+                first[order.idempotency_key] if position in repeats else order
+                for position, order in enumerate(orders)
+            ]
         return orders
 
     async def _mark_published_group(self, order_ids: Sequence[UUID]) -> Sequence[None]:

@@ -79,7 +79,9 @@ def install_problem_handlers(api: FastAPI) -> None:
 
     @api.exception_handler(HTTPException)
     async def refused(_request: Request, error: HTTPException) -> JSONResponse:
-        return problem_response(error.status_code, error.detail, getattr(error, "errors", None))
+        answer = problem_response(error.status_code, error.detail, getattr(error, "errors", None))
+        answer.headers.update(error.headers or {})  # such as `Allow`, which a 405 must carry
+        return answer
 
     @api.exception_handler(PyMongoError)
     async def store_unavailable(_request: Request, error: PyMongoError) -> JSONResponse:

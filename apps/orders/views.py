@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any, Self
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from apps.orders.application import Position
 from apps.orders.domain import Status
@@ -22,13 +22,23 @@ class NewOrder(OrderContent):
     model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE_CONTENT]})
 
     total: Money | None = Field(  # type: ignore[assignment]  # the only field that a client may leave to us
-        default=None, description="Must equal the sum of the lines; computed if left out.", examples=["35.64"]
+        default=None,
+        validate_default=True,
+        description="Must equal the sum of the lines; computed if left out.",
+        examples=["35.64"],
     )
+
+    @field_validator("total", mode="before")
+    @classmethod
+    def _computed_if_left_out(cls, total: Any, info: ValidationInfo) -> Any:
+        """Before the field's own rules, so that a computed sum has to keep them too."""
+        if total is None and "lines" in info.data:
+            return sum((line.amount for line in info.data["lines"]), Decimal(0))
+        return total
 
     def completed(self) -> OrderContent:
         """The order with its total."""
-        total = sum((line.amount for line in self.lines), Decimal(0))
-        return OrderContent.of(self.model_copy(update={"total": total}))
+        return OrderContent.of(self)
 
 
 class Accepted(BaseModel):

@@ -88,13 +88,17 @@ def adjusted(level: Level, adjustment: StockAdjusted, added_since: int) -> Level
         added_since: units added later than the adjustment's time, by adjustments that arrived earlier.
 
     Raises:
-        StockBelowZeroError: more is written off than there is.
+        StockBelowZeroError: more is written off than there is, now or since the count.
     """
     if level.counted_at is not None and adjustment.adjusted_at <= level.counted_at:
         return level  # the later count has it included
     if adjustment.mode == "set":
-        available = UNLIMITED if adjustment.quantity is None else max(adjustment.quantity + added_since, 0)
-        return Level(available, adjustment.adjusted_at)
+        if adjustment.quantity is None:
+            return Level(UNLIMITED, adjustment.adjusted_at)
+        # Zero instead would forget the rest of the write-off, and a delivery on its way would oversell it.
+        if adjustment.quantity + added_since < 0:
+            raise StockBelowZeroError(adjustment.sku, adjustment.quantity, added_since)
+        return Level(adjustment.quantity + added_since, adjustment.adjusted_at)
     if level.available is UNLIMITED:
         return level
     quantity = adjustment.quantity or 0

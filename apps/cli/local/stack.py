@@ -55,8 +55,8 @@ class LocalStack:
         self.rabbitmq_url = os.environ.get("ORDERFLOW_RABBITMQ_URL", "")
         self.mongodb_url = os.environ.get("ORDERFLOW_MONGODB_URL", "")
         self.api_url = ""
-        self._rabbitmq = None if self.rabbitmq_url else RabbitNode(self.home / "data" / "rabbitmq")
-        self._mongodb = None if self.mongodb_url else MongoReplicaSet(self.home / "data" / "mongodb")
+        self.rabbitmq = None if self.rabbitmq_url else RabbitNode(self.home / "data" / "rabbitmq")
+        self.mongodb = None if self.mongodb_url else MongoReplicaSet(self.home / "data" / "mongodb")
         self._environment = dict(environment)
         self._api_port = api_port
         self._say = say
@@ -116,26 +116,26 @@ class LocalStack:
             "API documentation": f"{self.api_url}/docs",
             "Health": f"{self.api_url}/health/ready",
         }
-        if self._rabbitmq is not None:
-            user, password = self._rabbitmq.login
-            urls["RabbitMQ"] = f"{self._rabbitmq.management_url} (user {user}, password {password})"
-        if self._mongodb is not None:
-            urls["MongoDB"] = self._mongodb.url
+        if self.rabbitmq is not None:
+            user, password = self.rabbitmq.login
+            urls["RabbitMQ"] = f"{self.rabbitmq.management_url} (user {user}, password {password})"
+        if self.mongodb is not None:
+            urls["MongoDB"] = self.mongodb.url
         return urls | {"Mails": str(self.mails), "Logs": str(self.logs)}
 
     async def _start_services(self, undo: AsyncExitStack) -> None:
-        if self._rabbitmq is not None:
+        if self.rabbitmq is not None:
             await asyncio.to_thread(ensure_rabbitmq_installed, self._say)
-        own = [service for service in (self._rabbitmq, self._mongodb) if service is not None]
+        own = [service for service in (self.rabbitmq, self.mongodb) if service is not None]
         if own:
             undo.push_async_callback(_stop_services, own)
             undo.callback(self._say, "stopping the services")
             self._say("starting the services")
             await _start_services(own)
-        if self._rabbitmq is not None:
-            self.rabbitmq_url = self._rabbitmq.url
-        if self._mongodb is not None:
-            self.mongodb_url = self._mongodb.url
+        if self.rabbitmq is not None:
+            self.rabbitmq_url = self.rabbitmq.url
+        if self.mongodb is not None:
+            self.mongodb_url = self.mongodb.url
 
     def _add_processes(self, api_port: int) -> None:
         smtp_port = free_port(1025)
