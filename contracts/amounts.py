@@ -1,5 +1,6 @@
 """Money and time as they travel: exact decimals in a known currency, instants in UTC."""
 
+import re
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any
@@ -29,22 +30,29 @@ def _known_currency(code: str) -> str:
     return code
 
 
+_AMOUNT = re.compile(r"\d{1,24}(\.\d{1,6})?", re.ASCII)
+_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+
+
 def _text_or_decimal(value: Any) -> Any:
     """Refuse JSON numbers: a binary float has already lost what a decimal string keeps."""
-    if isinstance(value, (str, Decimal)):
+    if isinstance(value, Decimal) or (isinstance(value, str) and _AMOUNT.fullmatch(value)):
         return value
     raise ValueError('an amount is a decimal string such as "2.55"')
 
 
 def _instant(value: Any) -> Any:
-    if isinstance(value, (str, datetime)):
+    if isinstance(value, datetime) or (isinstance(value, str) and _TIME.fullmatch(value)):
         return value
     raise ValueError('a time is an RFC 3339 string such as "2026-11-22T10:15:00Z"')
 
 
 def _utc_milliseconds(value: datetime) -> datetime:
     """MongoDB keeps milliseconds; cutting here makes a stored event equal to the one that was sent."""
-    utc = value.astimezone(UTC)
+    try:
+        utc = value.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("a time must lie within the years 1 to 9999 in UTC") from None
     return utc.replace(microsecond=utc.microsecond // 1000 * 1000)
 
 

@@ -73,7 +73,6 @@ def checks(home: Path) -> Sequence[Check]:
         partial(check_disk, home),
         partial(check_running, home),
         partial(check_tool, "node", "checks the AsyncAPI documents"),
-        partial(check_tool, "docker", "runs the system in containers"),
     )
 
 
@@ -117,7 +116,7 @@ def check_rabbitmq() -> Finding:
         return Finding("RabbitMQ", State.MISSING, "not found", INSTALL_HINT)
     version = rabbitmq_version(server)
     if version and version < MINIMUM_VERSION:
-        remedy = f"install {dotted(MINIMUM_VERSION)} or later, or use `docker compose up`"
+        remedy = f"install {dotted(MINIMUM_VERSION)} or later"
         return Finding("RabbitMQ", State.MISSING, f"{dotted(version)} is too old", remedy)
     return Finding("RabbitMQ", State.OK, dotted(version) or str(server))
 
@@ -128,11 +127,11 @@ def check_mongodb() -> Finding:
         return _configured("MongoDB", "ORDERFLOW_MONGODB_URL", _mongodb_problem(url))
     binary = find_mongod()
     if binary is None:
-        remedy = "install MongoDB 6 or later, name its mongod in ORDERFLOW_MONGOD, or use `docker compose up`"
+        remedy = "install MongoDB 6 or later, and name its mongod in ORDERFLOW_MONGOD"
         return Finding("MongoDB", State.MISSING, "no mongod was found", remedy)
     version = _version_of(str(binary))
     if version is None:
-        remedy = "name another one in ORDERFLOW_MONGOD, or use `docker compose up`"
+        remedy = "name another one in ORDERFLOW_MONGOD"
         return Finding("MongoDB", State.MISSING, f"{binary} does not run here", remedy)
     return Finding("MongoDB", State.OK, version)
 

@@ -28,7 +28,6 @@ EXIT_INTERRUPTED = 130
 
 app = typer.Typer(
     name="orderflow",
-    help="Event-driven order processing on RabbitMQ and MongoDB.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

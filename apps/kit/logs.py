@@ -9,8 +9,20 @@ import structlog
 from apps.kit.settings import get_settings
 
 
+_is_configured = False
+
+
+def hold_back_uvicorn() -> None:
+    """Drop the plain lines that uvicorn would write before an app has set up its log."""
+    logging.getLogger("uvicorn.error").addFilter(
+        lambda record: _is_configured or record.levelno > logging.INFO
+    )
+
+
 def configure_logging(app: str) -> None:
     """Send everything that this process logs, libraries included, through one renderer."""
+    global _is_configured  # noqa: PLW0603  # the log is the process's, not an object's
+    _is_configured = True
     settings = get_settings()
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
     shared: list[structlog.typing.Processor] = [

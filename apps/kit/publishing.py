@@ -1,16 +1,12 @@
 """Publishing outside a handler: confirmed by RabbitMQ, or an error that says it may not have arrived."""
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from aio_pika.exceptions import AMQPError
 from faststream.exceptions import FastStreamException
-from yarl import URL
 
 from apps.kit.broker import EventBroker
-from apps.kit.errors import DependencyUnavailable
-from apps.kit.settings import get_settings
 from apps.kit.topology import EVENTS
 from contracts import Event
 
@@ -51,14 +47,9 @@ async def event_publisher(
         DependencyUnavailable: RabbitMQ does not answer.
     """
     broker = EventBroker(app, rabbitmq_url)
+    await broker.connect_within(timeout_seconds)
     try:
-        async with asyncio.timeout(timeout_seconds):
-            await broker.start()
-    except TimeoutError:
-        await broker.stop()
-        address = URL(rabbitmq_url or get_settings().rabbitmq_url.get_secret_value())
-        raise DependencyUnavailable(f"RabbitMQ does not answer at {address.host}:{address.port}") from None
-    try:
+        await broker.start()
         yield lambda event: publish(broker, event)
     finally:
         await broker.stop()

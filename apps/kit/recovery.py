@@ -86,7 +86,7 @@ class RecoveryMiddleware(BaseMiddleware[RabbitPublishCommand, IncomingMessage | 
             return False
         subscriber: RabbitSubscriber = self.context.get_local("handler_")
         broker: RabbitBroker = self.context.get_local("broker")
-        attempt = int(str(self.msg.headers.get(ATTEMPT, 1)))
+        attempt = _attempt(self.msg)
         hopeless = isinstance(exc_val, (PermanentError, ValidationError)) or attempt > len(RETRY_LEVELS)
         exchange = DEAD if hopeless else RETRY_LEVELS[attempt - 1].exchange
         copy = _copy(self.msg, subscriber, exc_val, attempt if hopeless else attempt + 1)
@@ -106,6 +106,12 @@ class RecoveryMiddleware(BaseMiddleware[RabbitPublishCommand, IncomingMessage | 
             exc_info=None if isinstance(exc_val, (PermanentError, ValidationError)) else exc_val,
         )
         return True
+
+
+def _attempt(message: IncomingMessage) -> int:
+    """Which attempt this was; a header that is not ours to read counts as none."""
+    stated = message.headers.get(ATTEMPT)
+    return stated if isinstance(stated, int) and stated > 0 else 1
 
 
 def _copy(

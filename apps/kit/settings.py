@@ -47,7 +47,7 @@ class Settings(BaseSettings):
     """Workers declare what they need; false where `orderflow topology apply` has its own broker user."""
 
     relay_after_seconds: float = Field(default=5, gt=0)
-    """An accepted order that has not come back as an event for this long is published again."""
+    """An accepted order that RabbitMQ has not confirmed for this long is published again."""
 
     tax_rates: Annotated[dict[str, Decimal], AfterValidator(_rates_by_country)] = {}
     """Tax rate by the customer's country, as JSON: `{"GB": "0.20"}`; 0 for all others."""

@@ -75,7 +75,13 @@ def inbox(app: str, event: type[Event]) -> RabbitQueue:
     return _quorum_queue(
         name,
         routing_key=event.topic,
-        arguments={"x-delivery-limit": DELIVERY_LIMIT, "x-dead-letter-exchange": DEAD.name},
+        arguments={
+            "x-delivery-limit": DELIVERY_LIMIT,
+            "x-dead-letter-exchange": DEAD.name,
+            # Even what RabbitMQ itself gives up is moved only once the dead letters have it.
+            "x-dead-letter-strategy": "at-least-once",
+            "x-overflow": "reject-publish",
+        },
     )
 
 

@@ -9,6 +9,8 @@ from pydantic import ValidationError
 def field_problems(errors: Sequence[Any]) -> list[tuple[str, str]]:
     """Path and problem of every field that pydantic found wrong: `("lines.0.quantity", "...")`.
 
+    The path is empty where the document as a whole is wrong.
+
     Args:
         errors: as listed by a `ValidationError`.
     """
@@ -23,13 +25,13 @@ def field_problems(errors: Sequence[Any]) -> list[tuple[str, str]]:
         return error["type"] == "too_short" and inner
 
     return [
-        (".".join(str(part) for part in error["loc"]) or "body", error["msg"].removeprefix("Value error, "))
+        (".".join(str(part) for part in error["loc"]), error["msg"].removeprefix("Value error, "))
         for error in errors
         if not is_echo(error)
     ]
 
 
 def explain(error: ValidationError) -> str:
-    """One sentence per problem, `field: problem`."""
+    """One sentence per problem, `field: problem`, or the problem alone where it is the whole document's."""
     problems = field_problems(error.errors(include_url=False, include_context=False, include_input=False))
-    return "; ".join(f"{path}: {message}" for path, message in problems)
+    return "; ".join(f"{path}: {message}" if path else message for path, message in problems)

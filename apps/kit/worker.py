@@ -8,13 +8,16 @@ from faststream.asgi import AsgiFastStream, AsgiResponse, get
 from faststream.specification import AsyncAPI
 from odmantic import AIOEngine
 from prometheus_client import make_asgi_app
+from structlog.stdlib import get_logger
 
 from apps.kit.broker import EventBroker
 from apps.kit.health import Check, broker_check, consumers_check, mongodb_check, report, run_checks
-from apps.kit.logs import configure_logging
+from apps.kit.logs import configure_logging, hold_back_uvicorn
 
 Adapters = Callable[[], AbstractAsyncContextManager[Mapping[str, Any]]]
 """Opens what an app's handlers take as arguments, by their names in the context; `database` is checked."""
+
+log = get_logger()
 
 _JSON = {"content-type": "application/json"}
 
@@ -35,6 +38,7 @@ def worker(broker: EventBroker, description: str, adapters: Adapters) -> AsgiFas
 
     Serves `/health/live`, `/health/ready` (503 with the reasons while something is missing) and `/metrics`.
     """
+    hold_back_uvicorn()
     checks: dict[str, Check] = {"rabbitmq": broker_check(broker), "consumers": consumers_check(broker)}
 
     @asynccontextmanager
@@ -45,7 +49,9 @@ def worker(broker: EventBroker, description: str, adapters: Adapters) -> AsgiFas
                 broker.context.set_global(name, adapter)
                 if isinstance(adapter, AIOEngine):
                     checks["mongodb"] = mongodb_check(adapter)
+            log.info("started")
             yield
+        log.info("stopped")
 
     @get(include_in_schema=False)
     async def live(_scope: Any) -> AsgiResponse:

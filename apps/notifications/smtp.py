@@ -41,6 +41,14 @@ class MailRefused(PermanentError):  # noqa: N818 (a fact, as its base's sibling 
         super().__init__(f"The mail server refuses the mail with code {code}")
 
 
+class MailDeferred(Exception):  # noqa: N818 (as above)
+    """The server will take this mail later, and others now: greylisting, or a mailbox that is full."""
+
+    def __init__(self, code: int) -> None:
+        self.code = code
+        super().__init__(f"The mail server puts the mail off with code {code}")
+
+
 class SmtpMailer:
     """Posts mails one after the other and connects when there is one to post."""
 
@@ -63,7 +71,8 @@ class SmtpMailer:
 
         Raises:
             MailRefused: the server answered 5xx to the recipient or the content.
-            DependencyUnavailable: the server is out of reach, or will not take any mail now.
+            MailDeferred: it answered 4xx to the recipient or the content.
+            DependencyUnavailable: it is out of reach, or takes no mail at all now.
         """
         try:
             recipient = _address(mail.name, mail.address)
@@ -122,12 +131,14 @@ class SmtpMailer:
             message, sender=self._sender.addr_spec, recipients=[recipient.addr_spec]
         )
 
-    def _failure(self, error: Exception) -> MailRefused | DependencyUnavailable:
+    def _failure(self, error: Exception) -> Exception:
         if isinstance(error, SMTPRecipientsRefused):
             error = error.recipients[0]
         match error:
             case SMTPRecipientRefused(code=code) | SMTPDataError(code=code) if code >= _PERMANENT:
                 return MailRefused(code)
+            case SMTPRecipientRefused(code=code) | SMTPDataError(code=code):
+                return MailDeferred(code)
             case SMTPSenderRefused(code=SMTPStatus.storage_exceeded):
                 return MailRefused(error.code)  # the mail is larger than the server takes
             case SMTPNotSupported():

@@ -9,12 +9,14 @@ from typing import Annotated
 from uuid import UUID, uuid4
 
 from fastapi import BackgroundTasks, Depends, FastAPI, Header, Query, Request, Response
+from fastapi_offline import FastAPIOffline
 from prometheus_client import generate_latest
+from structlog.stdlib import get_logger
 
 from apps.kit.broker import EventBroker
 from apps.kit.clock import utc_now
 from apps.kit.health import broker_check, mongodb_check, report, run_checks
-from apps.kit.logs import configure_logging
+from apps.kit.logs import configure_logging, hold_back_uvicorn
 from apps.kit.mongo import open_database
 from apps.kit.settings import get_settings
 from apps.kit.topology import outcome
@@ -29,6 +31,8 @@ from contracts import OrderCreated
 
 BODY_LIMIT_BYTES = 1024 * 1024
 
+log = get_logger()
+
 broker = EventBroker("orders-api")
 broker.publisher(**outcome(OrderCreated))
 
@@ -41,7 +45,9 @@ async def lifespan(api: FastAPI) -> AsyncIterator[None]:
         api.state.relay = Relay(api.state.orders, broker)
         api.state.checks = {"mongodb": mongodb_check(engine), "rabbitmq": broker_check(broker)}
         tasks = [asyncio.create_task(broker.start()), asyncio.create_task(api.state.relay.run())]
+        log.info("started")
         yield
+        log.info("stopping")
         for task in tasks:
             task.cancel()
             with suppress(asyncio.CancelledError):
@@ -49,7 +55,7 @@ async def lifespan(api: FastAPI) -> AsyncIterator[None]:
         await broker.stop()
 
 
-api = FastAPI(
+api = FastAPIOffline(
     title="Orderflow",
     version="1.0.0",
     summary="Place orders and see where each of them is.",
@@ -57,6 +63,7 @@ api = FastAPI(
     license_info={"name": "MIT", "identifier": "MIT"},
     responses={422: {"model": Problem, "description": "What is wrong, and in which field."}},
 )
+hold_back_uvicorn()
 install_problem_handlers(api)
 api.add_middleware(BodyLimit, limit_bytes=BODY_LIMIT_BYTES)
 api.add_middleware(HttpMetrics, registry=broker.registry)

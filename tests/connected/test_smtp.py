@@ -15,7 +15,7 @@ from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 from apps.kit.errors import DependencyUnavailable
 from apps.kit.settings import Settings
 from apps.notifications.messages import Messages
-from apps.notifications.smtp import MailRefused, SmtpMailer
+from apps.notifications.smtp import MailDeferred, MailRefused, SmtpMailer
 from contracts import InvoiceIssued
 
 pytestmark = pytest.mark.connected
@@ -195,9 +195,9 @@ async def test_permanent_refusal(server: MailServer, mailer: SmtpMailer, command
 
 @pytest.mark.parametrize("command", ["RCPT", "DATA"])
 async def test_temporary_refusal(server: MailServer, mailer: SmtpMailer, command: str) -> None:
-    """A 4xx answer is a reason to wait, and says nothing of the address either."""
+    """A 4xx answer puts off this mail and no other, and the error says nothing of the address either."""
     server.answers[command] = f"451 try again for {ADDRESS}"
-    with pytest.raises(DependencyUnavailable, match="answers 451") as refused:
+    with pytest.raises(MailDeferred, match="code 451") as refused:
         await mailer.send(MAIL)
     assert ADDRESS not in "".join(traceback.format_exception(refused.value))
 

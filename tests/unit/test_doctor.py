@@ -60,7 +60,7 @@ def test_a_mongod_that_is_not_there_is_missing(monkeypatch: pytest.MonkeyPatch, 
 
 
 def test_a_tool_that_only_some_tasks_need_is_optional() -> None:
-    """The absence of node or docker does not stop anybody from running the system."""
+    """The absence of node does not stop anybody from running the system."""
     assert check_tool(str(Path(sys.executable)), "runs this test").state is State.OK
     finding = check_tool("no-such-tool", "does nothing")
     assert (finding.state, finding.remedy) == (State.OPTIONAL, "only does nothing")
@@ -100,5 +100,5 @@ def test_exit_code_and_json_agree(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 def test_the_table_names_every_check(tmp_path: Path) -> None:
     """People see the same findings as programs."""
     _, output = run_doctor("--home", str(tmp_path))
-    for name in ("Python", "RabbitMQ", "MongoDB", "Mail sink", "Disk", "orderflow up", "node", "docker"):
+    for name in ("Python", "RabbitMQ", "MongoDB", "Mail sink", "Disk", "orderflow up", "node"):
         assert name in output

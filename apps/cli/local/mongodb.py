@@ -42,8 +42,8 @@ class MongoReplicaSet:
         binary = find_mongod()
         if binary is None:
             raise LocalServiceError(
-                "mongod was not found: install MongoDB 6 or later, or name it in ORDERFLOW_MONGOD; "
-                "`docker compose up` brings all of it"
+                "mongod was not found: install MongoDB 6 or later, name its mongod in ORDERFLOW_MONGOD, "
+                "or a running replica set in ORDERFLOW_MONGODB_URL"
             )
         data = self._directory / "data"
         data.mkdir(parents=True, exist_ok=True)

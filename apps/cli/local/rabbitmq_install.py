@@ -13,7 +13,7 @@ from apps.cli.local.errors import LocalServiceError, last_lines
 MINIMUM_VERSION = (3, 10)  # at-least-once dead-lettering of quorum queues, which the retries stand on
 INSTALL_HINT = (
     "RabbitMQ was not found: install it (`sudo apt-get install rabbitmq-server`, "
-    "`brew install rabbitmq`), or let `docker compose up` bring all of it"
+    "`brew install rabbitmq`), or name a running one in ORDERFLOW_RABBITMQ_URL"
 )
 
 
