@@ -1,0 +1,460 @@
+"""The ingress: what it accepts, what it answers, and how it says what is wrong."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from copy import deepcopy
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+import pytest
+from pymongo.errors import NotPrimaryError, ServerSelectionTimeoutError
+
+from apps.orders.api import BODY_LIMIT_BYTES, api, order_book, order_relay
+from apps.orders.application import AcceptedOrder, OrderFilter, Position
+from apps.orders.domain import Status
+from apps.orders.mongo import Order
+from contracts import OrderCreated
+from contracts.orders import EXAMPLE_CONTENT
+
+NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
+
+
+class OrderBookInMemory:
+    """Accepted orders, the first under each idempotency key, and documents to show."""
+
+    def __init__(self) -> None:
+        self.accepted: list[AcceptedOrder] = []
+        self.documents: list[Order] = []
+        self.failure: Exception | None = None
+
+    async def accept(self, order: AcceptedOrder) -> AcceptedOrder:
+        await asyncio.sleep(0)  # gives way, as a store would, so that a rival may come in between
+        if self.failure is not None:
+            raise self.failure
+        for earlier in self.accepted:
+            if order.idempotency_key and order.idempotency_key == earlier.idempotency_key:
+                return earlier
+        self.accepted.append(order)
+        return order
+
+    async def find(self, order_id: UUID) -> Order | None:
+        return next((order for order in self.documents if order.id == order_id), None)
+
+    async def list(self, wanted: OrderFilter, after: Position | None, limit: int) -> list[Order]:
+        newest_first = sorted(self.documents, key=lambda order: (order.recorded_at, order.id), reverse=True)
+        return [
+            order
+            for order in newest_first
+            if (wanted.status is None or order.rank == wanted.status.rank)
+            and wanted.customer_id in (None, order.customer_id)
+            and wanted.reference in (None, order.reference)
+            and (after is None or (order.recorded_at, order.id) < (after.recorded_at, after.order_id))
+        ][:limit]
+
+
+class RelayInMemory:
+    """Remembers what it was given to announce."""
+
+    def __init__(self) -> None:
+        self.announced: list[OrderCreated] = []
+
+    async def announce(self, event: OrderCreated) -> None:
+        self.announced.append(event)
+
+
+@pytest.fixture
+def book() -> OrderBookInMemory:
+    return OrderBookInMemory()
+
+
+@pytest.fixture
+def relay() -> RelayInMemory:
+    return RelayInMemory()
+
+
+@pytest.fixture
+async def client(book: OrderBookInMemory, relay: RelayInMemory) -> AsyncIterator[httpx.AsyncClient]:
+    api.dependency_overrides = {order_book: lambda: book, order_relay: lambda: relay}
+    # The server answers a failure with 500 where the transport would raise it into the test.
+    transport = httpx.ASGITransport(api, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://orders") as client:
+        yield client
+    api.dependency_overrides = {}
+
+
+def content(**changes: Any) -> dict[str, Any]:
+    return deepcopy(EXAMPLE_CONTENT) | changes
+
+
+def line(**changes: Any) -> dict[str, Any]:
+    first: dict[str, Any] = EXAMPLE_CONTENT["lines"][0]
+    return first | changes
+
+
+def problem(answer: httpx.Response, status: int) -> dict[str, Any]:
+    """The body of an answer that says what is wrong, after checking that it is one."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    body: dict[str, Any] = answer.json()
+    assert body["status"] == status
+    assert body["title"] not in {"", "Error"}
+    assert body["detail"]
+    return body
+
+
+def shown(**changes: Any) -> Order:
+    created = OrderCreated.model_validate(OrderCreated.example)
+    known: dict[str, Any] = {
+        "id": uuid4(),
+        "rank": Status.CREATED.rank,
+        "recorded_at": NOON,
+        "content": created.model_dump(mode="json", exclude={"order_id", "reference"}),
+        "reference": created.reference,
+        "customer_id": created.customer.id,
+    }
+    return Order(**(known | changes))
+
+
+async def test_order_is_accepted(
+    client: httpx.AsyncClient, book: OrderBookInMemory, relay: RelayInMemory
+) -> None:
+    """202 says where to follow the order, and by then it is stored; after that it is announced."""
+    answer = await client.post("/v1/orders", json=content())
+
+    assert answer.status_code == 202
+    [accepted] = book.accepted
+    order_id = str(accepted.event.order_id)
+    assert answer.headers["location"] == f"/v1/orders/{order_id}"
+    assert answer.json() == {
+        "order_id": order_id,
+        "status": "received",
+        "total": "35.64",
+        "currency": "GBP",
+    }
+    assert relay.announced == [accepted.event]
+    assert accepted.publish_at > accepted.event.placed_at
+
+
+async def test_total_may_be_left_out(client: httpx.AsyncClient) -> None:
+    """The sum is computed where the client does not state it."""
+    body = content()
+    del body["total"]
+    answer = await client.post("/v1/orders", json=body)
+    assert (answer.status_code, answer.json()["total"]) == (202, "35.64")
+
+
+async def test_stated_and_computed_total_are_one_request(client: httpx.AsyncClient) -> None:
+    """A repeat may state the total that the first request left to be computed."""
+    key = {"Idempotency-Key": "checkout-1"}
+    answers = [
+        await client.post("/v1/orders", json=content(total=total), headers=key) for total in (None, "35.64")
+    ]
+    assert answers[0].json() == answers[1].json()
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({}, "customer"),
+        ({name: value for name, value in EXAMPLE_CONTENT.items() if name != "lines"}, "lines"),
+        (content(customer={"name": "Ana Souza"}), "customer.id"),
+        (content(customer={"id": "1", "email": "nowhere"}), "customer.email"),
+        (content(currency="XXX"), "currency"),
+        (content(lines=[]), "lines"),
+        (content(lines=[line(quantity=0)]), "lines.0.quantity"),
+        (content(lines=[line(), line(quantity="six")]), "lines.1.quantity"),
+        (content(lines=[line(unit_price=2.55)]), "lines.0.unit_price"),
+        (content(lines=[line(unit_price="2.5")]), "lines"),
+        (content(lines=[line()] * 1001), "lines"),
+        (content(total="35.65"), "total"),
+        (content(total=35.64), "total"),
+        (content(lines=[line(unit_price="9" * 22 + ".99")], total=None), "total"),
+        ([], "body"),
+        ("order", "body"),
+    ],
+)
+async def test_bad_field_is_named(
+    client: httpx.AsyncClient, book: OrderBookInMemory, body: Any, field: str
+) -> None:
+    """422 names the field as the client wrote it, and nothing is stored."""
+    answer = problem(await client.post("/v1/orders", json=body), 422)
+    assert field in [error["field"] for error in answer["errors"]]
+    assert answer["detail"].startswith(answer["errors"][0]["field"])
+    assert not book.accepted
+
+
+async def test_every_bad_field_is_named(client: httpx.AsyncClient) -> None:
+    """A client learns of all its mistakes at once."""
+    body = content(currency="XXX", customer={}, lines=[line(quantity=0, sku="")])
+    answer = problem(await client.post("/v1/orders", json=body), 422)
+    assert {error["field"] for error in answer["errors"]} >= {
+        "currency",
+        "customer.id",
+        "lines.0.quantity",
+        "lines.0.sku",
+    }
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"not json", b'{"currency": }', b"\xff\xfe{}"], ids=lambda body: repr(body)[:12]
+)
+async def test_body_that_is_no_json(client: httpx.AsyncClient, body: bytes) -> None:
+    """What cannot be read at all is 400, except for no body at all, which is a missing one."""
+    answer = await client.post("/v1/orders", content=body, headers={"content-type": "application/json"})
+    problem(answer, 400 if body else 422)
+
+
+async def test_body_of_another_type(client: httpx.AsyncClient) -> None:
+    """A form is not an order, and the answer says that the body is the problem."""
+    answer = problem(await client.post("/v1/orders", data={"currency": "GBP"}), 422)
+    assert [error["field"] for error in answer["errors"]] == ["body"]
+
+
+async def test_large_body_with_its_length(client: httpx.AsyncClient, book: OrderBookInMemory) -> None:
+    """A body over 1 MiB is refused by its header."""
+    answer = await client.post("/v1/orders", json=content(padding="x" * BODY_LIMIT_BYTES))
+    assert "1,048,576 bytes" in problem(answer, 413)["detail"]
+    assert not book.accepted
+
+
+async def test_large_body_without_its_length(client: httpx.AsyncClient, book: OrderBookInMemory) -> None:
+    """A body that comes in pieces is refused as soon as it has exceeded 1 MiB, and not read to its end."""
+    sent = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal sent
+        while True:
+            sent += 64 * 1024
+            yield b" " * 64 * 1024
+
+    problem(await client.post("/v1/orders", content=endless()), 413)
+    assert sent == BODY_LIMIT_BYTES + 64 * 1024
+    assert not book.accepted
+
+
+@pytest.mark.parametrize("chunked", [False, True], ids=["with length", "without length"])
+async def test_largest_body(client: httpx.AsyncClient, chunked: bool) -> None:  # noqa: FBT001  # pytest gives it
+    """Exactly 1 MiB is accepted, in one piece or many."""
+    body = json.dumps(content()).encode()
+    body += b" " * (BODY_LIMIT_BYTES - len(body))
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for start in range(0, len(body), 64 * 1024):
+            yield body[start : start + 64 * 1024]
+
+    answer = await client.post(
+        "/v1/orders",
+        content=pieces() if chunked else body,
+        headers={"content-type": "application/json"},
+    )
+    assert answer.status_code == 202
+
+
+async def test_same_key_and_body_is_one_order(
+    client: httpx.AsyncClient, book: OrderBookInMemory, relay: RelayInMemory
+) -> None:
+    """Requests that are repeated, also at the same time, get the same answer and make one order."""
+    key = {"Idempotency-Key": "checkout-7f3a"}
+    answers = await asyncio.gather(
+        *(client.post("/v1/orders", json=content(), headers=key) for _ in range(10))
+    )
+    assert {answer.status_code for answer in answers} == {202}
+    assert len({answer.text for answer in answers}) == 1
+    assert len({answer.headers["location"] for answer in answers}) == 1
+    assert len(book.accepted) == len(relay.announced) == 1
+
+
+async def test_same_key_with_another_body_is_refused(
+    client: httpx.AsyncClient, book: OrderBookInMemory
+) -> None:
+    """A key that was used for something else is the client's mistake, and makes no order."""
+    key = {"Idempotency-Key": "checkout-7f3a"}
+    await client.post("/v1/orders", json=content(), headers=key)
+    other = content(lines=[line(quantity=1)], total="2.55")
+    answer = problem(await client.post("/v1/orders", json=other, headers=key), 422)
+    assert [error["field"] for error in answer["errors"]] == ["Idempotency-Key"]
+    assert len(book.accepted) == 1
+
+
+async def test_without_a_key_each_request_is_an_order(
+    client: httpx.AsyncClient, book: OrderBookInMemory
+) -> None:
+    """Who wants the same twice gets it twice."""
+    for _ in range(2):
+        await client.post("/v1/orders", json=content())
+    assert len({accepted.event.order_id for accepted in book.accepted}) == 2
+
+
+@pytest.mark.parametrize("key", ["", "k" * 256])
+async def test_key_out_of_bounds(client: httpx.AsyncClient, key: str) -> None:
+    """A key that could not be stored is named, by its header."""
+    answer = await client.post("/v1/orders", json=content(), headers={"Idempotency-Key": key})
+    [error] = problem(answer, 422)["errors"]
+    assert error["field"].lower() == "idempotency-key"
+
+
+async def test_store_out_of_reach(
+    client: httpx.AsyncClient, book: OrderBookInMemory, relay: RelayInMemory
+) -> None:
+    """With MongoDB away nothing is accepted, and the client is told to send it again."""
+    for failure in (ServerSelectionTimeoutError("no servers"), NotPrimaryError("stepping down")):
+        book.failure = failure
+        assert "try again" in problem(await client.post("/v1/orders", json=content()), 503)["detail"]
+    assert not relay.announced
+
+
+async def test_unexpected_failure_gives_nothing_away(
+    client: httpx.AsyncClient, book: OrderBookInMemory
+) -> None:
+    """A bug is 500 as problem+json, and says nothing of what is inside."""
+    book.failure = RuntimeError("the password is hunter2")
+    assert "hunter2" not in json.dumps(problem(await client.post("/v1/orders", json=content()), 500))
+
+
+async def test_order_is_shown(client: httpx.AsyncClient, book: OrderBookInMemory) -> None:
+    """Status, lines, total and timeline, with the total as it was sent."""
+    event_id = str(uuid4())
+    order = shown(events={event_id: {"event": "OrderCreated", "at": NOON}})
+    book.documents.append(order)
+    answer = (await client.get(f"/v1/orders/{order.id}")).json()
+    assert (answer["status"], answer["total"], answer["reference"]) == ("created", "35.64", "536365")
+    assert [entry["unit_price"] for entry in answer["lines"]] == ["2.55", "3.39"]
+    assert answer["timeline"] == [
+        {"event": "OrderCreated", "event_id": event_id, "at": "2026-11-22T12:00:00Z"}
+    ]
+
+
+async def test_unknown_order(client: httpx.AsyncClient) -> None:
+    """404 says which order is not known."""
+    order_id = uuid4()
+    assert str(order_id) in problem(await client.get(f"/v1/orders/{order_id}"), 404)["detail"]
+
+
+@pytest.mark.parametrize(
+    ("path", "field"),
+    [
+        ("/v1/orders/536365", "order_id"),
+        ("/v1/orders?cursor=nonsense", "cursor"),
+        ("/v1/orders?cursor=", "cursor"),
+        ("/v1/orders?cursor=%C3%A9", "cursor"),
+        ("/v1/orders?cursor=MjAyNi0xMS0yMg==", "cursor"),
+        ("/v1/orders?limit=0", "limit"),
+        ("/v1/orders?limit=201", "limit"),
+        ("/v1/orders?limit=many", "limit"),
+        ("/v1/orders?status=lost", "status"),
+    ],
+)
+async def test_bad_parameter_is_named(client: httpx.AsyncClient, path: str, field: str) -> None:
+    """422 names the parameter of the path or the query."""
+    [error] = problem(await client.get(path), 422)["errors"]
+    assert error["field"] == field
+
+
+async def test_unknown_route(client: httpx.AsyncClient) -> None:
+    """Also a wrong address is answered as problem+json."""
+    problem(await client.get("/v2/orders"), 404)
+
+
+async def test_wrong_method(client: httpx.AsyncClient) -> None:
+    """405 says which method there is instead."""
+    answer = await client.delete("/v1/orders")
+    problem(answer, 405)
+    assert answer.headers["allow"] == "POST"
+
+
+async def test_pages_miss_and_repeat_nothing(client: httpx.AsyncClient, book: OrderBookInMemory) -> None:
+    """Following the cursor gives every order once, newest first, also where times are equal."""
+    book.documents = [shown(recorded_at=NOON + timedelta(seconds=number // 3)) for number in range(10)]
+    seen: list[str] = []
+    cursor: str | None = None
+    while True:
+        page = (
+            await client.get("/v1/orders", params={"limit": 4} | ({"cursor": cursor} if cursor else {}))
+        ).json()
+        seen += [order["order_id"] for order in page["orders"]]
+        if (cursor := page["next_cursor"]) is None:
+            break
+    newest_first = sorted(book.documents, key=lambda order: (order.recorded_at, order.id), reverse=True)
+    assert seen == [str(order.id) for order in newest_first]
+
+
+async def test_list_is_filtered(client: httpx.AsyncClient, book: OrderBookInMemory) -> None:
+    """Status, customer and reference narrow the list, together."""
+    book.documents = [
+        shown(rank=Status.REJECTED.rank),
+        shown(rank=Status.REJECTED.rank, customer_id="other"),
+        shown(reference="other"),
+    ]
+    wanted = {"status": "rejected", "customer_id": "17850", "reference": "536365"}
+    page = (await client.get("/v1/orders", params=wanted)).json()
+    assert [order["order_id"] for order in page["orders"]] == [str(book.documents[0].id)]
+    assert page["next_cursor"] is None
+
+
+async def test_live_without_any_dependency(client: httpx.AsyncClient) -> None:
+    """That the process answers depends on nothing else."""
+    assert (await client.get("/health/live")).json() == {"status": "live"}
+
+
+@pytest.mark.parametrize(
+    ("mongodb", "rabbitmq", "status"), [(True, True, 200), (True, False, 200), (False, True, 503)]
+)
+async def test_ready_while_orders_can_be_stored(
+    client: httpx.AsyncClient,
+    monkeypatch: pytest.MonkeyPatch,
+    mongodb: bool,  # noqa: FBT001  # pytest gives it
+    rabbitmq: bool,  # noqa: FBT001
+    status: int,
+) -> None:
+    """Without RabbitMQ orders are accepted and wait, so only MongoDB decides; both are shown."""
+
+    async def up() -> None:
+        pass
+
+    async def down() -> None:
+        raise ConnectionError("not connected")
+
+    checks = {"mongodb": up if mongodb else down, "rabbitmq": up if rabbitmq else down}
+    monkeypatch.setattr(api.state, "checks", checks, raising=False)
+    answer = await client.get("/health/ready")
+    assert answer.status_code == status
+    assert answer.json()["checks"] == {
+        "mongodb": "ok" if mongodb else "not connected",
+        "rabbitmq": "ok" if rabbitmq else "not connected",
+    }
+
+
+async def test_metrics_count_requests_by_route(client: httpx.AsyncClient) -> None:
+    """Ids in paths make no series of their own, and unknown paths share one."""
+    order_id = uuid4()
+    await client.get(f"/v1/orders/{order_id}")
+    await client.get(f"/no/such/{order_id}")
+    metrics = (await client.get("/metrics")).text
+    assert 'route="/v1/orders/{order_id}",status="404"' in metrics
+    assert 'route="unknown",status="404"' in metrics
+    assert str(order_id) not in metrics
+
+
+async def test_documentation_is_served(client: httpx.AsyncClient) -> None:
+    """`/docs` shows the document, with an example of what to send and of every answer."""
+    assert "/openapi.json" in (await client.get("/docs")).text
+    document = (await client.get("/openapi.json")).json()
+    schemas = document["components"]["schemas"]
+    assert schemas["NewOrder"]["examples"] == [EXAMPLE_CONTENT]
+    for name in ("Accepted", "OrderView"):
+        assert schemas[name]["examples"]
+    for name in ("NewOrder", "Accepted", "OrderView", "OrderPage", "Problem"):
+        for field, schema in schemas[name]["properties"].items():
+            assert "description" in schema, f"{name}.{field}"
+    operation = document["paths"]["/v1/orders"]["post"]
+    assert {"202", "400", "413", "422", "503"} <= operation["responses"].keys()
+
+
+async def test_documented_example_is_accepted(client: httpx.AsyncClient) -> None:
+    """Who copies the example from the documentation places an order."""
+    document = (await client.get("/openapi.json")).json()
+    [example] = document["components"]["schemas"]["NewOrder"]["examples"]
+    assert (await client.post("/v1/orders", json=example)).status_code == 202

@@ -1,0 +1,139 @@
+"""The read model: any order of arrival, with any repeats, ends the same."""
+
+import asyncio
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from apps.orders.domain import Status, effect_of
+from apps.orders.views import OrderView
+from contracts import (
+    EVENTS,
+    Event,
+    InvoiceIssued,
+    NotificationSent,
+    NotificationSkipped,
+    OrderCreated,
+    OrderRejected,
+    OrderValidated,
+    StockAdjusted,
+)
+from contracts.orders import EXAMPLE_ORDER_ID
+from tests.flows.fakes import ReadModelInMemory
+
+ORDER_ID = UUID(EXAMPLE_ORDER_ID)
+OF_AN_ORDER = [event for event in EVENTS if event is not StockAdjusted]
+EXAMPLES: dict[type[Event], Event] = {event: event.model_validate(event.example) for event in EVENTS}
+
+
+def read_model_after(events: Iterable[Event]) -> ReadModelInMemory:
+    """The read model once the events have arrived, in this order."""
+    read_model = ReadModelInMemory()
+
+    async def arrive() -> None:
+        for event in events:
+            await read_model.record(event)
+
+    asyncio.run(arrive())
+    return read_model
+
+
+def facts_after(*events: Event) -> dict[str, Any]:
+    return read_model_after(events).facts(ORDER_ID)
+
+
+def status_after(*kinds: type[Event]) -> Status:
+    return Status.of_rank(facts_after(*(EXAMPLES[kind] for kind in kinds))["rank"])
+
+
+@given(seen=st.lists(st.sampled_from(OF_AN_ORDER), min_size=1, unique=True), data=st.data())
+def test_every_order_of_arrival_ends_the_same(seen: list[type[Event]], data: st.DataObject) -> None:
+    """Late, twice or reversed: the same events make the same order."""
+    events = [EXAMPLES[kind] for kind in seen]
+    repeats = data.draw(st.lists(st.sampled_from(events), max_size=6))
+    arrivals = data.draw(st.permutations([*events, *repeats]))
+    assert facts_after(*arrivals) == facts_after(*events)
+
+
+@given(
+    arrivals=st.lists(
+        st.tuples(st.sampled_from(OF_AN_ORDER), st.sampled_from([ORDER_ID, UUID(int=2)])), max_size=12
+    )
+)
+def test_orders_do_not_touch_each_other(arrivals: list[tuple[type[Event], UUID]]) -> None:
+    """Events of other orders in between leave an order as it is."""
+    events = [kind.model_validate(kind.example | {"order_id": order_id}) for kind, order_id in arrivals]
+    mine = [event for event in events if event.correlation_id == str(ORDER_ID)]
+    assert read_model_after(events).documents.get(ORDER_ID, {}).keys() == (
+        read_model_after(mine).documents.get(ORDER_ID, {}).keys()
+    )
+    if mine:
+        assert read_model_after(events).facts(ORDER_ID) == facts_after(*mine)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "status"),
+    [
+        ((OrderCreated,), Status.CREATED),
+        ((OrderValidated, OrderCreated), Status.VALIDATED),
+        ((InvoiceIssued, OrderCreated, OrderValidated), Status.INVOICED),
+        ((NotificationSkipped, InvoiceIssued), Status.UNREACHABLE),
+        ((NotificationSent, InvoiceIssued, OrderValidated), Status.NOTIFIED),
+        ((NotificationSent, OrderRejected, OrderCreated), Status.REJECTED),
+        ((OrderRejected, NotificationSkipped), Status.REJECTED),
+    ],
+)
+def test_status_is_the_furthest_that_was_reached(kinds: tuple[type[Event], ...], status: Status) -> None:
+    """The furthest event decides, whichever came last; the mail about a refusal does not hide it."""
+    assert status_after(*kinds) is status
+
+
+def test_final_statuses() -> None:
+    """Every order ends in one of these, and nothing before them is an end."""
+    final = {status for status in Status if status.is_final}
+    assert final == {Status.UNREACHABLE, Status.NOTIFIED, Status.REJECTED, Status.CANCELLED}
+
+
+def test_events_set_fields_of_their_own() -> None:
+    """No two kinds of event write the same field, so none can undo another."""
+    fields = [name for kind in OF_AN_ORDER for name in effect_of(EXAMPLES[kind]).facts]
+    assert len(fields) == len(set(fields))
+
+
+def test_event_that_is_not_about_an_order() -> None:
+    """A count in the warehouse is no part of any order's story, and is refused by name."""
+    with pytest.raises(TypeError, match="StockAdjusted says nothing of an order"):
+        effect_of(EXAMPLES[StockAdjusted])
+
+
+def test_timeline_lists_each_event_once_oldest_first() -> None:
+    """What a client sees is in the order of what happened, however it arrived and however often."""
+    arrivals = [EXAMPLES[kind] for kind in (NotificationSent, OrderCreated, InvoiceIssued, OrderValidated)]
+    view = OrderView.of(read_model_after(arrivals * 2).order(ORDER_ID))
+    assert [entry.event for entry in view.timeline] == [
+        "OrderCreated",
+        "OrderValidated",
+        "InvoiceIssued",
+        "NotificationSent",
+    ]
+    assert view.timeline[0].event_id == EXAMPLES[OrderCreated].event_id
+
+
+def test_order_known_only_by_its_last_event() -> None:
+    """Until the order itself arrives its view has gaps, not errors."""
+    view = OrderView.of(read_model_after([EXAMPLES[NotificationSent]]).order(ORDER_ID))
+    assert (view.status, view.total, view.lines, view.customer_id) == (Status.NOTIFIED, None, [], None)
+
+
+def test_when_an_order_was_first_heard_of_stays() -> None:
+    """Lists are ordered by that time, so later events must not move it."""
+    read_model = read_model_after([EXAMPLES[OrderCreated]])
+    long_ago = datetime(2020, 1, 1, tzinfo=UTC)
+    read_model.documents[ORDER_ID]["recorded_at"] = long_ago
+    asyncio.run(read_model.record(EXAMPLES[InvoiceIssued]))
+    assert read_model.order(ORDER_ID).recorded_at == long_ago
