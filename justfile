@@ -23,6 +23,13 @@ lint:
     mypy
     lint-imports
 
+[doc("Generate the AsyncAPI documents, and check that they are the committed ones and valid. Needs npm.")]
+[group("check")]
+documents: asyncapi
+    git diff --exit-code --stat -- asyncapi
+    npm install --silent --prefix asyncapi
+    node asyncapi/check.mjs
+
 [doc("Mend what ruff can mend, and format.")]
 [group("write")]
 format:

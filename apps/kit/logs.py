@@ -8,7 +8,6 @@ import structlog
 
 from apps.kit.settings import get_settings
 
-
 _is_configured = False
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sys
+from pathlib import Path
 
 import pytest
 from conftest import PREFIX, System, eventually, new_order
@@ -14,8 +15,8 @@ from contracts import OrderValidated
 pytestmark = pytest.mark.connected
 
 
-async def test_numbers_are_gapless_under_eight_concurrent_workers(system: System, tmp_path) -> None:  # noqa: ANN001
-    """Eight billing processes share one series: 400 invoices, no number twice, none left out, none earlier."""
+async def test_numbers_are_gapless_under_eight_concurrent_workers(system: System, tmp_path: Path) -> None:
+    """Eight billing processes share one series: 400 invoices, no number twice and none left out."""
     workers = Supervisor(tmp_path)
     environment = os.environ | system.stack.addresses | {"ORDERFLOW_DATABASE_PREFIX": PREFIX}
     for number in range(7):

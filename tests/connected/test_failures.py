@@ -52,7 +52,7 @@ async def test_poison_is_set_aside_with_its_reason_and_holds_nobody_up(system: S
 
 
 async def test_dead_letter_names_the_field_that_broke_the_contract(system: System) -> None:
-    """An operator reads what was wrong and where; a message without an id has one derived from its content."""
+    """An operator reads what was wrong and where."""
     order = new_order(("any", 1))
     body = json.loads(order.model_dump_json()) | {"currency": "GBX"}
     message_id = str(uuid4())
@@ -138,7 +138,7 @@ async def test_event_that_no_queue_wants_is_kept(system: System) -> None:
 
 @pytest.mark.parametrize("app", ["api", "orders", "stock", "billing", "notifications"])
 async def test_app_killed_in_mid_work_loses_and_doubles_nothing(system: System, app: str) -> None:
-    """Kill -9 of any app while orders flow: it comes back, and every order ends with one invoice and one mail."""
+    """Kill -9 of any app while orders flow: it comes back, and each order has one invoice and one mail."""
     (sku,) = await system.stock_up(1000)
     orders = [new_order((sku, 1), email=f"kill-{app}-{number}@example.com") for number in range(30)]
     restarts = system.stack.supervisor.restarts(app)

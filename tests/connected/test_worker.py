@@ -125,7 +125,7 @@ async def test_readiness_names_the_queue_that_lost_its_consumer(system: System) 
 
 
 async def test_worker_serves_metrics_and_no_way_to_inject_messages(system: System) -> None:
-    """Prometheus finds the handlers' counters; FastStream's try-it-out, which stops a live worker, is absent."""
+    """Prometheus finds the handlers' counters; FastStream's try-it-out, which stops a worker, is absent."""
     async with running(system, "stock", orders_waiting=3) as worker:
 
         async def counted() -> bool:
@@ -138,7 +138,7 @@ async def test_worker_serves_metrics_and_no_way_to_inject_messages(system: Syste
 
 
 async def test_worker_without_the_right_to_configure_runs_on_a_declared_topology(system: System) -> None:
-    """With ORDERFLOW_DECLARE_TOPOLOGY=false nothing is declared, only checked: a user without rights suffices."""
+    """With ORDERFLOW_DECLARE_TOPOLOGY=false nothing is declared, so a user without rights suffices."""
     node = system.stack.rabbitmq
     name = f"alone-{uuid4().hex[:8]}"
     url = await asyncio.to_thread(node.create_vhost, name)
