@@ -26,7 +26,9 @@ Result = TypeVar("Result")
 
 DURABLE = WriteConcern(w="majority", j=True)
 _DUPLICATE_KEY = 11000
-_LONGEST_CONTENTION_SECONDS = 20.0
+_LONGEST_CONTENTION_SECONDS = 90.0
+"""A worker that is killed leaves its transaction open, and what it touched locked, for the server's
+`transactionLifetimeLimitSeconds`, by default 60. Whoever meets it must wait that out, not fail."""
 
 log = get_logger()
 

@@ -118,7 +118,11 @@ async def test_import_of_the_sample_makes_its_orders_once(system: System) -> Non
     async def all_shown() -> bool:
         return await orders.count_documents({"_id": {"$in": ids}, "content": {"$ne": None}}) == 62
 
+    async def all_decided() -> bool:
+        return len(await _decisions(system, ids)) == 62
+
     await eventually(all_shown, "62 orders in the read model")
+    await eventually(all_decided, "62 decisions")
     before = await _decisions(system, ids)
 
     assert (await orderflow(system, *command)).code == 0

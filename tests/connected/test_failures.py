@@ -187,6 +187,25 @@ async def test_orders_are_accepted_while_rabbitmq_is_away_and_flow_when_it_is_ba
     await system.stack.supervisor.wait_ready(60)
 
 
+async def test_transaction_left_open_by_a_dead_worker_is_waited_out(system: System) -> None:
+    """What a worker had locked when it was killed delays others until MongoDB lets go, and fails nobody."""
+    (sku,) = await system.stock_up(10)
+    order = new_order((sku, 1))
+    session = await system.mongo.start_session()
+    session.start_transaction()
+    levels = system.database("stock")["levels"]
+    await levels.update_one({"_id": sku}, {"$inc": {"available": -1}}, session=session)
+
+    await system.publish(order)
+
+    assert (await system.settled(order.order_id, 60))["status"] == "unreachable"
+    level = await levels.find_one({"_id": sku})
+    assert (level["available"], level["reserved"]) == (9, 1)
+    log = (system.stack.logs / "stock.log").read_text()
+    assert not any(str(order.order_id) in line and "will be tried again" in line for line in log.splitlines())
+    await session.end_session()
+
+
 async def test_workers_wait_for_mongodb_without_spending_attempts(system: System) -> None:
     """With MongoDB away messages wait, readiness says so, and work goes on by itself when it is back."""
     (sku,) = await system.stock_up(None)

@@ -54,6 +54,8 @@ class MongoReplicaSet:
                 *("--bind_ip", LOOPBACK, "--port", str(self._port), "--nounixsocket"),
                 *("--wiredTigerCacheSizeGB", "0.25", "--oplogSize", "256"),
                 *("--setParameter", "diagnosticDataCollectionEnabled=false"),
+                # What a killed worker has locked is free again after this, not after a minute.
+                *("--setParameter", "transactionLifetimeLimitSeconds=5"),
                 # By default a stopping member gives the others 15 s to notice; there are no others.
                 *("--setParameter", "shutdownTimeoutMillisForSignaledShutdown=100"),
             ],
