@@ -1,11 +1,13 @@
 """The ports of every app in memory: they keep what the stores keep, by the same rules."""
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any, cast
 from uuid import UUID
 
 from apps.billing.domain import Draft
 from apps.kit.clock import utc_now
+from apps.kit.errors import DependencyUnavailable
 from apps.notifications.application import Outcome
 from apps.notifications.domain import Mail
 from apps.orders.domain import effect_of
@@ -99,12 +101,17 @@ def applied(
 
 
 class PostedMails:
-    """A mailer whose mails all arrive."""
+    """A mailer that keeps what it is given, after failing as often as it is told to."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, failures: int = 0) -> None:
         self.mails: list[Mail] = []
+        self.failures = failures
 
     async def send(self, mail: Mail) -> None:
+        await asyncio.sleep(0)  # gives way, as a network would, so that a rival may come in between
+        if self.failures:
+            self.failures -= 1
+            raise DependencyUnavailable("Mail server is away")
         self.mails.append(mail)
 
 
@@ -125,6 +132,7 @@ class NotificationLogInMemory:
         self.outcomes: dict[UUID, Outcome] = {}
 
     async def find(self, notification_id: UUID) -> Outcome | None:
+        await asyncio.sleep(0)
         return self.outcomes.get(notification_id)
 
     async def record(self, outcome: Outcome) -> None:

@@ -12,10 +12,9 @@ from structlog.testing import capture_logs
 from apps.kit.errors import DependencyUnavailable
 from apps.kit.settings import Settings
 from apps.notifications import figures, gsm
-from apps.notifications.application import Mailer, NotificationLog, Notifier, Outcome, Texter
+from apps.notifications.application import Mailer, NotificationLog, Notifier, Texter
 from apps.notifications.domain import (
     Language,
-    Mail,
     News,
     contact_of,
     language_of,
@@ -29,6 +28,7 @@ from apps.notifications.messages import Messages
 from apps.notifications.sms import LogTexter
 from apps.notifications.smtp import SmtpMailer
 from contracts import Customer, InvoiceIssued, NotificationSent, NotificationSkipped, OrderRejected
+from tests.flows.fakes import NotificationLogInMemory, PostedMails, SentTexts
 
 ADDRESS = "ana.souza@example.com"
 NUMBER = "+5511987654321"
@@ -70,52 +70,13 @@ def rejection(*reasons: Mapping[str, object], **changes: object) -> OrderRejecte
     return OrderRejected.model_validate(OrderRejected.example | body | changes)
 
 
-class PostedMails:
-    """A mailer that keeps what it is given, after failing as often as it is told to."""
-
-    def __init__(self, *, failures: int = 0) -> None:
-        self.mails: list[Mail] = []
-        self.failures = failures
-
-    async def send(self, mail: Mail) -> None:
-        await asyncio.sleep(0)  # gives way, as a network would, so that a rival may come in between
-        if self.failures:
-            self.failures -= 1
-            raise DependencyUnavailable("Mail server is away")
-        self.mails.append(mail)
-
-
-class SentTexts:
-    """A texter that keeps what it is given."""
-
-    def __init__(self) -> None:
-        self.texts: list[tuple[str, str, UUID]] = []
-
-    async def send(self, number: str, text: str, idempotency_key: UUID) -> None:
-        self.texts.append((number, text, idempotency_key))
-
-
-class LogInMemory:
-    """A notification log that ends with the test."""
-
-    def __init__(self) -> None:
-        self.outcomes: dict[UUID, Outcome] = {}
-
-    async def find(self, notification_id: UUID) -> Outcome | None:
-        await asyncio.sleep(0)
-        return self.outcomes.get(notification_id)
-
-    async def record(self, outcome: Outcome) -> None:
-        self.outcomes.setdefault(outcome.notification_id, outcome)
-
-
 class Desk:
     """A notifier with all that it works with."""
 
     def __init__(self, *, failures: int = 0) -> None:
         self.mailer = PostedMails(failures=failures)
         self.texter = SentTexts()
-        self.log = LogInMemory()
+        self.log = NotificationLogInMemory()
         self.notifier = Notifier(Messages("Corner Shop"), self.mailer, self.texter, self.log)
 
 
@@ -401,7 +362,7 @@ def test_adapters_and_fakes_fit_the_ports() -> None:
     assert isinstance(SmtpMailer(Settings()), Mailer)
     assert isinstance(PostedMails(), Mailer)
     assert isinstance(LogTexter(), Texter)
-    assert isinstance(LogInMemory(), NotificationLog)
+    assert isinstance(NotificationLogInMemory(), NotificationLog)
 
 
 @pytest.mark.parametrize("mail_from", ["Orderflow", "", "Orderflow <@shop.example>", "a@b..c"])
