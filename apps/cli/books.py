@@ -92,17 +92,12 @@ class Stores:
 
     def settled(self) -> int:
         """How many orders are final with the customer told."""
-        told = {"$regexMatch": {"input": "$$seen.v.event", "regex": "^Notification"}}
+        events = {"$objectToArray": {"$ifNull": ["$events", {}]}}
+        seen = {"$map": {"input": events, "as": "seen", "in": "$$seen.v.event"}}
+        decided = {"$size": {"$setIntersection": [seen, ["InvoiceIssued", "OrderRejected"]]}}
+        told = {"$size": {"$setIntersection": [seen, ["NotificationSent", "NotificationSkipped"]]}}
         return self._count(
-            "orders",
-            "orders",
-            {
-                "$expr": {
-                    "$anyElementTrue": {
-                        "$map": {"input": {"$objectToArray": "$events"}, "as": "seen", "in": told}
-                    }
-                }
-            },
+            "orders", "orders", {"$expr": {"$and": [{"$gt": [decided, 0]}, {"$gt": [told, 0]}]}}
         )
 
     def account(self, initial_levels: dict[str, str]) -> Account:

@@ -162,6 +162,7 @@ async def _kill_in_mid_work(stack: LocalStack, stores: Stores, names: list[str])
     """Kill the named apps one by one, each when some more orders have passed."""
     for number, name in enumerate(names, start=1):
         await _follow(stores.settled, 5 * number, lambda _done: None)
+        await stack.supervisor.wait_ready()
         os.kill(stack.supervisor.pid(name), signal.SIGKILL)
         _say(f"killed {name} with SIGKILL")
 

@@ -69,6 +69,8 @@ def main() -> NoReturn:
         _fail(str(error), EXIT_BAD_INPUT)
     except ValidationError as error:
         _fail(f"settings: {explain(error)}", EXIT_BAD_INPUT)
+    except OSError as error:
+        _fail(f"{error.filename or 'system'}: {error.strerror or error}", EXIT_BAD_INPUT)
     except DependencyUnavailable as error:
         _fail(str(error), EXIT_FAILURE)
     except (KeyboardInterrupt, typer.Abort):

@@ -82,7 +82,8 @@ def show(order_id: Annotated[str, typer.Argument(help="The order's id.")], as_js
     result.print(f"[bold]{order['status']}[/bold]  {total}  invoice {order['invoice_number'] or '-'}")
     for reason in order["reasons"]:
         wanted, available = reason["requested"], reason["available"]
-        result.print(f"  {reason['code']}: {reason['sku']}, wanted {wanted}, there were {available}")
+        text = f"  {reason['code']}: {reason['sku']}, wanted {wanted}, there were {available}"
+        result.print(text, markup=False)
     show_table(
         ("sku", "description", "quantity", "unit price"),
         [(line["sku"], line["description"], line["quantity"], line["unit_price"]) for line in order["lines"]],
@@ -147,8 +148,10 @@ def watch(
 
 def is_settled(order: dict[str, Any]) -> bool:
     """Whether nothing more is to happen: the status is final and the customer told, if that is possible."""
-    told = any(entry["event"].startswith("Notification") for entry in order["timeline"])
-    return order["status"] in FINAL and told
+    seen = {entry["event"] for entry in order["timeline"]}
+    decided = seen & {"InvoiceIssued", "OrderRejected"}
+    told = any(event.startswith("Notification") for event in seen)
+    return order["status"] in FINAL and bool(decided) and told
 
 
 def _entry(entry: dict[str, str]) -> tuple[str, str, str]:
@@ -158,7 +161,7 @@ def _entry(entry: dict[str, str]) -> tuple[str, str, str]:
 def _line(text: str) -> dict[str, Any]:
     sku, equals, rest = text.rpartition("=")
     quantity, at, price = rest.partition("@")
-    if not (equals and at and quantity.isdigit()):
+    if not (equals and at and quantity.isdecimal()):
         raise UsageError(f"--line {text}: must be SKU=QUANTITY@PRICE, such as 85123A=6@2.55")
     return {"sku": sku, "quantity": int(quantity), "unit_price": price}
 

@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import typer
 from pydantic import ValidationError
+from pymongo.errors import PyMongoError
 from rich.progress import Progress
 
 from apps.cli.errors import UsageError
@@ -85,9 +86,12 @@ async def publish_counts(counts: Iterable[StockAdjusted], bar: Progress | None =
             if bar and task is not None:
                 bar.advance(task)
 
-        async with asyncio.TaskGroup() as group:
-            for count in counts:
-                group.create_task(send(count))
+        try:
+            async with asyncio.TaskGroup() as group:
+                for count in counts:
+                    group.create_task(send(count))
+        except* DependencyUnavailable as failures:
+            raise failures.exceptions[0] from None
 
 
 @app.command(name="set")
@@ -152,7 +156,7 @@ async def _read_levels(skus: list[str]) -> list[dict[str, Any]]:
         async with asyncio.timeout(_ANSWER_TIMEOUT_SECONDS), open_database("stock", StockLevel) as engine:
             wanted = [StockLevel.id.in_(skus)] if skus else []  # type: ignore[attr-defined]
             levels = await engine.find(StockLevel, *wanted, sort=StockLevel.id)
-    except TimeoutError:
+    except (TimeoutError, PyMongoError):
         raise DependencyUnavailable(
             f"MongoDB did not answer within {_ANSWER_TIMEOUT_SECONDS:g} s (ORDERFLOW_MONGODB_URL)"
         ) from None

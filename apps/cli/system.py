@@ -1,11 +1,14 @@
 """The whole system on one page: every app, its documents, and all that RabbitMQ holds for them."""
 
 import aio_pika
+from aio_pika.abc import AbstractChannel
+from aio_pika.exceptions import AMQPError
 from faststream.rabbit import RabbitExchange, RabbitQueue
 from faststream.specification.base import SpecificationFactory
 
 from apps.billing import app as billing
 from apps.kit.broker import EventBroker
+from apps.kit.errors import DependencyUnavailable
 from apps.kit.topology import DEAD, DEAD_QUEUE, EVENTS, RETRY_LEVELS, UNROUTED, UNROUTED_QUEUE
 from apps.kit.worker import specification
 from apps.notifications import app as notifications
@@ -57,14 +60,21 @@ async def apply_topology(rabbitmq_url: str) -> None:
     """Declare everything; what is there already must be the same.
 
     Raises:
-        aiormq.exceptions.ChannelPreconditionFailed: something of that name has another shape.
+        DependencyUnavailable: RabbitMQ does not answer, or something of that name has another shape.
     """
-    connection = await aio_pika.connect(rabbitmq_url)
-    async with connection, connection.channel() as channel:
-        for exchange in exchanges():
-            await channel.declare_exchange(
-                exchange.name, exchange.type.value, durable=True, arguments=exchange.arguments
-            )
-        for exchange, queue in bindings():
-            declared = await channel.declare_queue(queue.name, durable=True, arguments=queue.arguments)
-            await declared.bind(exchange.name, queue.routing_key)
+    try:
+        connection = await aio_pika.connect(rabbitmq_url, timeout=10)
+        async with connection, connection.channel() as channel:
+            await _declare_all(channel)
+    except (AMQPError, OSError) as error:
+        raise DependencyUnavailable(f"RabbitMQ: {str(error) or type(error).__name__}") from error
+
+
+async def _declare_all(channel: AbstractChannel) -> None:
+    for exchange in exchanges():
+        await channel.declare_exchange(
+            exchange.name, exchange.type.value, durable=True, arguments=exchange.arguments
+        )
+    for exchange, queue in bindings():
+        declared = await channel.declare_queue(queue.name, durable=True, arguments=queue.arguments)
+        await declared.bind(exchange.name, queue.routing_key)

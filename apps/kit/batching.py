@@ -53,7 +53,10 @@ class GroupCommit(Generic[Item, Result]):
         try:
             results = await self._commit([item for item, _ in group])
         except Exception as error:  # noqa: BLE001  # it belongs to whoever waits for the item
-            # With the store out of reach, one by one would only wait once for each.
+            if isinstance(error, ConnectionFailure):
+                # With the store out of reach, one by one would only wait once for each, and whoever came
+                # meanwhile would wait for all of them.
+                group, self._waiting = group + self._waiting, []
             if len(group) == 1 or isinstance(error, ConnectionFailure):
                 for _, future in group:
                     if not future.done():

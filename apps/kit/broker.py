@@ -3,8 +3,11 @@
 import asyncio
 import math
 import time
+from contextlib import suppress
+from datetime import datetime
 from typing import cast
 
+import pamqp.decode
 from aio_pika.exceptions import AMQPError
 from faststream.message import StreamMessage
 from faststream.rabbit import Channel, RabbitBroker
@@ -23,9 +26,24 @@ from contracts import Event
 
 AMQP_PORT = 5672
 _RECONNECT_SECONDS = 1.0
+_CONNECT_TIMEOUT_SECONDS = 10.0
+_CANCEL_TIMEOUT_SECONDS = 5.0
 _TURNS_UNTIL_HANDLED = 20
+_TIMESTAMP_BYTES = 8
 
 log = get_logger()
+
+
+def _tolerant_timestamp(value: bytes) -> tuple[int, datetime | None]:
+    """A `timestamp` property that is no time, as when a publisher sends nanoseconds, counts as absent."""
+    try:
+        return pamqp.decode.timestamp(value)
+    except (ValueError, OverflowError, OSError):
+        return _TIMESTAMP_BYTES, None
+
+
+# As it is, one such message ends the connection, and with it every handler, at each redelivery.
+pamqp.decode.METHODS["timestamp"] = _tolerant_timestamp
 
 
 class EventBroker(RabbitBroker):
@@ -49,6 +67,7 @@ class EventBroker(RabbitBroker):
             app_id=f"orderflow.{app}",
             # `start` waits for RabbitMQ by itself: aio-pika's own first connect cannot be cancelled.
             fail_fast=True,
+            timeout=_CONNECT_TIMEOUT_SECONDS,
             reconnect_interval=_RECONNECT_SECONDS,
             graceful_timeout=settings.drain_timeout_seconds,
             default_channel=Channel(prefetch_count=settings.prefetch, on_return_raises=True),
@@ -65,8 +84,24 @@ class EventBroker(RabbitBroker):
         )
 
     async def start(self) -> None:
-        """Connect, declare what is shared, then start consuming; RabbitMQ may come up later than we do."""
-        await self.connect_within(math.inf)
+        """Connect, declare what is shared, then consume; tries again until all of it has succeeded."""
+        while True:
+            await self.connect_within(math.inf)
+            try:
+                await self.start_once()
+            except (AMQPError, OSError, RuntimeError) as error:
+                log.error("could not start consuming", error=str(error) or type(error).__name__)  # noqa: TRY400
+                await self.stop()
+                await asyncio.sleep(_RECONNECT_SECONDS)
+            else:
+                return
+
+    async def start_once(self) -> None:
+        """Declare what is shared, then consume, over the connection that is there.
+
+        Raises:
+            aio_pika.exceptions.AMQPError: RabbitMQ refuses something, or went away.
+        """
         await declare(self)
         await super().start()
 
@@ -97,10 +132,14 @@ class EventBroker(RabbitBroker):
 
     async def stop_consuming(self) -> None:
         """Cancel the consumers; left to itself, FastStream goes on taking messages only to put them back."""
-        for consumer in self.consumers:
-            if consumer._consumer_tag is not None and consumer._queue_obj is not None:  # noqa: SLF001
-                await consumer._queue_obj.cancel(consumer._consumer_tag)  # noqa: SLF001
-                consumer._consumer_tag = None  # noqa: SLF001
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_CANCEL_TIMEOUT_SECONDS):
+                for consumer in self.consumers:
+                    tag, queue = consumer._consumer_tag, consumer._queue_obj  # noqa: SLF001
+                    # With RabbitMQ away there is nothing to cancel, and a cancel would wait for its return.
+                    if tag is not None and queue is not None and not queue.channel.is_closed:
+                        await queue.cancel(tag)
+                        consumer._consumer_tag = None  # noqa: SLF001
         # What was delivered before the cancel still has to become a running handler, or it would be put
         # back as if it had failed: that takes a few turns of the loop.
         for _ in range(_TURNS_UNTIL_HANDLED):

@@ -61,6 +61,8 @@ def consumers_check(broker: EventBroker) -> Check:
         connection = await broker.connect()
         async with connection.channel(publisher_confirms=False) as channel:
             for consumer in broker.consumers:
+                if not consumer.running:
+                    raise NotReadyError(f"this process does not consume {consumer.queue.name}")
                 queue = await channel.declare_queue(consumer.queue.name, passive=True, robust=False)
                 if not queue.declaration_result.consumer_count:
                     raise NotReadyError(f"nobody consumes {consumer.queue.name}")

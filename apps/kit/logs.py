@@ -35,7 +35,12 @@ def configure_logging(app: str) -> None:
             serializer=lambda entry, **_: orjson.dumps({"app": app, **entry}, default=str).decode()
         )
     else:
-        renderer = structlog.dev.ConsoleRenderer(colors=False, pad_event_to=0)
+        renderer = structlog.dev.ConsoleRenderer(
+            colors=False,
+            pad_event_to=0,
+            # The default prints local variables too, and with them a customer's data.
+            exception_formatter=structlog.dev.plain_traceback,
+        )
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.make_filtering_bound_logger(level),

@@ -15,17 +15,21 @@ from pymongo.errors import (
     CollectionInvalid,
     ConnectionFailure,
     DuplicateKeyError,
+    OperationFailure,
     PyMongoError,
 )
 from pymongo.read_concern import ReadConcern
 from structlog.stdlib import get_logger
 
+from apps.kit.errors import DependencyUnavailable
 from apps.kit.settings import get_settings
 
 Result = TypeVar("Result")
 
 DURABLE = WriteConcern(w="majority", j=True)
 _DUPLICATE_KEY = 11000
+_NAMESPACE_EXISTS = 48
+_START_TIMEOUT_SECONDS = 20.0
 _LONGEST_CONTENTION_SECONDS = 90.0
 """A worker that is killed leaves its transaction open, and what it touched locked, for the server's
 `transactionLifetimeLimitSeconds`, by default 60. Whoever meets it must wait that out, not fail."""
@@ -33,7 +37,7 @@ _LONGEST_CONTENTION_SECONDS = 90.0
 log = get_logger()
 
 
-class NoReplicaSetError(Exception):
+class NoReplicaSetError(DependencyUnavailable):
     """Transactions and majority writes need a replica set."""
 
     def __init__(self) -> None:
@@ -48,10 +52,13 @@ class ConflictError(Exception):
 
 @asynccontextmanager
 async def open_database(app: str, *documents: type[Model]) -> AsyncIterator[AIOEngine]:
-    """The app's own database with its collections and indexes in place; waits until MongoDB answers.
+    """The app's own database with its collections and indexes in place; waits a while for MongoDB.
+
+    A process cannot be told to stop while it starts, so it gives up in the end: its runner starts it again.
 
     Raises:
         NoReplicaSetError: the server stands alone.
+        DependencyUnavailable: it does not answer.
     """
     settings = get_settings()
     client: AsyncIOMotorClient[dict[str, Any]] = AsyncIOMotorClient(
@@ -67,12 +74,17 @@ async def open_database(app: str, *documents: type[Model]) -> AsyncIterator[AIOE
         socketTimeoutMS=20_000,
     )
     engine = AIOEngine(client=client, database=f"{settings.database_prefix}_{app}")
+    give_up_at = time.monotonic() + _START_TIMEOUT_SECONDS
     try:
         while True:
             try:
                 await _prepare(engine, documents)
                 break
             except ConnectionFailure as error:
+                if time.monotonic() > give_up_at:
+                    raise DependencyUnavailable(
+                        f"MongoDB did not answer within {_START_TIMEOUT_SECONDS:g} s (ORDERFLOW_MONGODB_URL)"
+                    ) from None
                 log.warning("waiting for MongoDB", error=type(error).__name__)
                 await asyncio.sleep(1)
         yield engine
@@ -89,16 +101,20 @@ async def _prepare(engine: AIOEngine, documents: tuple[type[Model], ...]) -> Non
         if document.__collection__ not in existing:
             try:
                 await engine.database.create_collection(document.__collection__)
-            except CollectionInvalid:  # another replica of the worker was first
-                continue
+            except (CollectionInvalid, OperationFailure) as error:
+                if isinstance(error, OperationFailure) and error.code != _NAMESPACE_EXISTS:
+                    raise  # else another process was first
     await engine.configure_database(documents)
 
 
 def is_duplicate_key(error: Exception) -> bool:
     """Whether a write failed only because its natural key is there already."""
     if isinstance(error, BulkWriteError):
-        problems = (error.details or {}).get("writeErrors", [])
-        return bool(problems) and all(problem["code"] == _DUPLICATE_KEY for problem in problems)
+        details = error.details or {}
+        problems = details.get("writeErrors", [])
+        # Without a majority behind it, what was written counts for nothing yet.
+        is_durable = not details.get("writeConcernErrors")
+        return is_durable and bool(problems) and all(one["code"] == _DUPLICATE_KEY for one in problems)
     return isinstance(error, DuplicateKeyError)
 
 

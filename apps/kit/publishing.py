@@ -1,5 +1,6 @@
 """Publishing outside a handler: confirmed by RabbitMQ, or an error that says it may not have arrived."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -7,13 +8,14 @@ from aio_pika.exceptions import AMQPError
 from faststream.exceptions import FastStreamException
 
 from apps.kit.broker import EventBroker
+from apps.kit.errors import DependencyUnavailable
 from apps.kit.topology import EVENTS
 from contracts import Event
 
 Publish = Callable[[Event], Awaitable[None]]
 
 
-class PublishFailed(Exception):  # noqa: N818
+class PublishFailed(DependencyUnavailable):
     """Not confirmed: the event may have arrived or not. Publish it again, its id makes a repeat harmless."""
 
     def __init__(self, event: Event, cause: BaseException) -> None:
@@ -28,6 +30,11 @@ async def publish(broker: EventBroker, event: Event) -> None:
     """
     try:
         await broker.publish(event, exchange=EVENTS, routing_key=event.topic, persist=True)
+    except asyncio.CancelledError as error:
+        # A connection that dies cancels what waits for its confirm; that is no wish to stop us.
+        if (task := asyncio.current_task()) is not None and task.cancelling():
+            raise
+        raise PublishFailed(event, error) from error
     except (AMQPError, OSError, TimeoutError, RuntimeError, FastStreamException) as error:
         raise PublishFailed(event, error) from error
 
@@ -49,7 +56,7 @@ async def event_publisher(
     broker = EventBroker(app, rabbitmq_url)
     await broker.connect_within(timeout_seconds)
     try:
-        await broker.start()
+        await broker.start_once()
         yield lambda event: publish(broker, event)
     finally:
         await broker.stop()

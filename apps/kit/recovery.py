@@ -16,7 +16,7 @@ from faststream.rabbit import RabbitBroker
 from faststream.rabbit.response import RabbitPublishCommand
 from faststream.rabbit.subscriber.usecase import RabbitSubscriber
 from pydantic import ValidationError
-from pymongo.errors import ConnectionFailure
+from pymongo.errors import ConnectionFailure, PyMongoError
 from structlog.contextvars import bound_contextvars
 from structlog.stdlib import get_logger
 
@@ -48,7 +48,15 @@ def reason_for(error: BaseException) -> str:
     """One sentence that says what was wrong and where, without the customer's data."""
     if isinstance(error, ValidationError):
         return explain(error)
-    return str(error) or type(error).__name__
+    if isinstance(error, PyMongoError):  # its text quotes whole documents
+        return f"{type(error).__name__} with code {getattr(error, 'code', None)}"
+    return (str(error) or type(error).__name__)[:_REASON_CHARACTERS]
+
+
+def traceback_of(error: BaseException) -> str:
+    """Where it happened, and no more of the error's own words than `reason_for` tells."""
+    frames = "".join(traceback.format_tb(error.__traceback__))
+    return f"{frames}{type(error).__name__}: {reason_for(error)}"[-_TRACEBACK_CHARACTERS:]
 
 
 class RecoveryMiddleware(BaseMiddleware[RabbitPublishCommand, IncomingMessage | None]):
@@ -60,8 +68,9 @@ class RecoveryMiddleware(BaseMiddleware[RabbitPublishCommand, IncomingMessage | 
         msg: StreamMessage[IncomingMessage],
     ) -> Any:
         event: Event = await msg.decode()  # type: ignore[assignment]  # the broker's decoder returns events
+        about = "order_id" if hasattr(event, "order_id") else event.identity_field
         with bound_contextvars(
-            event_type=event.topic, event_id=str(event.event_id), order_id=event.correlation_id
+            event_type=event.topic, event_id=str(event.event_id), **{about: event.correlation_id}
         ):
             pause = 0.1
             while True:
@@ -87,7 +96,8 @@ class RecoveryMiddleware(BaseMiddleware[RabbitPublishCommand, IncomingMessage | 
         subscriber: RabbitSubscriber = self.context.get_local("handler_")
         broker: RabbitBroker = self.context.get_local("broker")
         attempt = _attempt(self.msg)
-        hopeless = isinstance(exc_val, (PermanentError, ValidationError)) or attempt > len(RETRY_LEVELS)
+        is_input_error = isinstance(exc_val, (PermanentError, ValidationError))
+        hopeless = is_input_error or attempt > len(RETRY_LEVELS)
         exchange = DEAD if hopeless else RETRY_LEVELS[attempt - 1].exchange
         copy = _copy(self.msg, subscriber, exc_val, attempt if hopeless else attempt + 1)
         try:
@@ -103,7 +113,7 @@ class RecoveryMiddleware(BaseMiddleware[RabbitPublishCommand, IncomingMessage | 
             order_id=copy.correlation_id,
             attempt=attempt,
             reason=reason_for(exc_val),
-            exc_info=None if isinstance(exc_val, (PermanentError, ValidationError)) else exc_val,
+            traceback=None if is_input_error else traceback_of(exc_val),
         )
         return True
 
@@ -127,9 +137,9 @@ def _copy(
         ATTEMPT: attempt,
         QUEUE: subscriber.queue.name,
         HANDLER: ",".join(call.name for call in subscriber.calls),
-        REASON: reason_for(error)[:_REASON_CHARACTERS],
+        REASON: reason_for(error),
         ERROR_TYPE: type(error).__name__,
-        TRACEBACK: "".join(traceback.format_exception(error))[-_TRACEBACK_CHARACTERS:],
+        TRACEBACK: traceback_of(error),
         LAST_FAILED_AT: now,
     }
     event = _readable(message, subscriber)

@@ -67,7 +67,7 @@ class Settings(BaseSettings):
                 ("rabbitmq_url", self.rabbitmq_url, DEVELOPMENT_RABBITMQ_URL),
                 ("mongodb_url", self.mongodb_url, DEVELOPMENT_MONGODB_URL),
             ):
-                if value.get_secret_value() == default:
+                if value.get_secret_value() == default or "guest:guest@" in value.get_secret_value():
                     raise ValueError(f"ORDERFLOW_{name.upper()} must be set in production")
         return self
 

@@ -48,6 +48,8 @@ class Notifier:
         self._mailer = mailer
         self._texter = texter
         self._log = log
+        # What was sent and could not be recorded: a message that waits for the log must not be sent again.
+        self._unrecorded: dict[UUID, Outcome] = {}
         # A lock lives as long as someone holds or awaits it.
         self._turns: WeakValueDictionary[UUID, asyncio.Lock] = WeakValueDictionary()
 
@@ -60,8 +62,10 @@ class Notifier:
         async with self._turns.setdefault(identity, asyncio.Lock()):
             if known := await self._log.find(identity):
                 return known
-            outcome = await self._send(news, identity)
+            outcome = self._unrecorded.get(identity) or await self._send(news, identity)
+            self._unrecorded[identity] = outcome
             await self._log.record(outcome)
+            del self._unrecorded[identity]
             return outcome
 
     async def _send(self, news: News, identity: UUID) -> Outcome:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from hashlib import sha256
 from typing import Annotated
@@ -50,8 +50,7 @@ async def lifespan(api: FastAPI) -> AsyncIterator[None]:
         log.info("stopping")
         for task in tasks:
             task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+        await asyncio.gather(*tasks, return_exceptions=True)
         await broker.stop()
 
 
@@ -69,12 +68,12 @@ api.add_middleware(BodyLimit, limit_bytes=BODY_LIMIT_BYTES)
 api.add_middleware(HttpMetrics, registry=broker.registry)
 
 
-def order_book(request: Request) -> MongoOrderBook:
+async def order_book(request: Request) -> MongoOrderBook:
     book: MongoOrderBook = request.app.state.orders
     return book
 
 
-def order_relay(request: Request) -> Relay:
+async def order_relay(request: Request) -> Relay:
     relay: Relay = request.app.state.relay
     return relay
 
@@ -101,7 +100,10 @@ IdempotencyKey = Annotated[
     responses={
         400: {"model": Problem, "description": "The body is no JSON."},
         413: {"model": Problem, "description": "The body is larger than 1 MiB."},
-        503: {"model": Problem, "description": "The order could not be stored; send it again."},
+        503: {
+            "model": Problem,
+            "description": "Whether the order is stored is not known; send it again with the same key.",
+        },
     },
 )
 async def place_order(

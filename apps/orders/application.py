@@ -2,7 +2,7 @@
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Protocol, runtime_checkable
 from uuid import UUID
 
@@ -50,7 +50,10 @@ class Position:
             ValueError: it was not made by `cursor`.
         """
         recorded_at, order_id = urlsafe_b64decode(cursor).decode().split(" ")
-        return cls(datetime.fromisoformat(recorded_at), UUID(order_id))
+        try:
+            return cls(datetime.fromisoformat(recorded_at).astimezone(UTC), UUID(order_id))
+        except OverflowError:
+            raise ValueError("the time in it lies outside the years 1 to 9999") from None
 
 
 @runtime_checkable

@@ -5,6 +5,8 @@ from time import perf_counter
 from prometheus_client import CollectorRegistry, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
 
 class HttpMetrics:
     """Observes every request once, under its route's template, so that ids make no new series."""
@@ -23,6 +25,8 @@ class HttpMetrics:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        # A client may call its method what it likes; each name would be a series for ever.
+        method = scope["method"] if scope["method"] in _METHODS else "other"
         started = perf_counter()
         status = 500
 
@@ -33,6 +37,6 @@ class HttpMetrics:
             await send(message)
             if message["type"] == "http.response.body" and not message.get("more_body"):
                 route = getattr(scope.get("route"), "path", "unknown")
-                self.duration.labels(scope["method"], route, status).observe(perf_counter() - started)
+                self.duration.labels(method, route, status).observe(perf_counter() - started)
 
         await self.app(scope, receive, observed)

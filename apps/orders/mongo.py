@@ -136,15 +136,19 @@ class MongoOrderBook:
         except BulkWriteError as error:
             if not is_duplicate_key(error):
                 raise
-            repeats = {problem["index"] for problem in (error.details or {})["writeErrors"]}
-            keys = [orders[position].idempotency_key for position in repeats]
+            repeats = [orders[problem["index"]] for problem in (error.details or {})["writeErrors"]]
+            keys = [order.idempotency_key for order in repeats if order.idempotency_key is not None]
             first = {
                 document["idempotency_key"]: _accepted(document)
                 async for document in self._orders.find({"idempotency_key": {"$in": keys}})
             }
+            # An order whose own id is there was stored by an earlier try of this very group.
+            stored = {accepted.event.order_id for accepted in first.values()}
             return [
-                first[order.idempotency_key] if position in repeats else order
-                for position, order in enumerate(orders)
+                order
+                if order.idempotency_key is None or order.event.order_id in stored
+                else first.get(order.idempotency_key, order)
+                for order in orders
             ]
         return orders
 

@@ -97,7 +97,10 @@ def install_problem_handlers(api: FastAPI) -> None:
 
 
 class BodyLimit:
-    """Refuses request bodies over a limit with 413, whether or not they state their length."""
+    """Refuses request bodies over a limit with 413, whether or not they state their length.
+
+    FastAPI's own `max_body_size` answers in plain text where the length is stated.
+    """
 
     def __init__(self, app: ASGIApp, limit_bytes: int) -> None:
         self.app = app

@@ -11,8 +11,8 @@ from apps.kit.publishing import PublishFailed, publish
 from apps.orders.mongo import MongoOrderBook
 from contracts import OrderCreated
 
-_LEASE = timedelta(seconds=30)
-"""How long a claimed order is left to its claimer; also the distance between two tries for one order."""
+_LEASE = timedelta(seconds=10)
+"""How long a claimed order is left to its claimer: longer than a publish may take."""
 _POLL_SECONDS = 1.0
 
 log = get_logger()
@@ -43,6 +43,8 @@ class Relay:
                     log.info("order published late", order_id=str(event.order_id))
             except (PublishFailed, PyMongoError) as error:
                 log.warning("relay waits", error=type(error).__name__)
+            except Exception:  # a relay that ended would leave orders behind, and nobody would know
+                log.exception("relay failed")
             await asyncio.sleep(_POLL_SECONDS)
 
     async def _publish(self, event: OrderCreated) -> None:

@@ -79,13 +79,14 @@ class Level:
     """Time of the last count that is in `available`."""
 
 
-def adjusted(level: Level, adjustment: StockAdjusted, added_since: int) -> Level:
+def adjusted(level: Level, adjustment: StockAdjusted, added_since: int, reserved_since: int = 0) -> Level:
     """The level after an adjustment, whatever the order in which they arrive.
 
     Args:
         level: before it; the default `Level()` for an article not seen yet.
         adjustment: not applied before.
         added_since: units added later than the adjustment's time, by adjustments that arrived earlier.
+        reserved_since: units that orders have reserved later than the adjustment's time.
 
     Raises:
         StockBelowZeroError: more is written off than there is, now or since the count.
@@ -98,7 +99,8 @@ def adjusted(level: Level, adjustment: StockAdjusted, added_since: int) -> Level
         # Zero instead would forget the rest of the write-off, and a delivery on its way would oversell it.
         if adjustment.quantity + added_since < 0:
             raise StockBelowZeroError(adjustment.sku, adjustment.quantity, added_since)
-        return Level(adjustment.quantity + added_since, adjustment.adjusted_at)
+        # What was promised in the meantime stays promised, even where the count finds less than that.
+        return Level(max(adjustment.quantity + added_since - reserved_since, 0), adjustment.adjusted_at)
     if level.available is UNLIMITED:
         return level
     quantity = adjustment.quantity or 0

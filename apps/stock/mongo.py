@@ -9,7 +9,7 @@ from uuid import UUID
 from motor.motor_asyncio import AsyncIOMotorClientSession
 from odmantic import AIOEngine, Field, Model
 from pydantic import AwareDatetime
-from pymongo import UpdateOne
+from pymongo import ASCENDING, IndexModel, UpdateOne
 
 from apps.kit.batching import GroupCommit
 from apps.kit.clock import utc_now
@@ -36,7 +36,12 @@ class StockLevel(Model):
 class Reservation(Model):
     """What was decided about one order, under the order's id."""
 
-    model_config = {"collection": "reservations"}
+    model_config = {
+        "collection": "reservations",
+        "indexes": lambda: [
+            IndexModel([("lines.sku", ASCENDING), ("decided_at", ASCENDING)], name="by_sku_and_time")
+        ],
+    }
 
     id: UUID = Field(primary_field=True)
     content_digest: str
@@ -96,8 +101,10 @@ class MongoWarehouse:
                     {"_id": {"$in": [order.order_id for order in orders]}}, session=session
                 )
             }
-            # A dictionary, since one group may hold the same order twice.
-            fresh = {order.order_id: order for order in orders if order.order_id not in stored}
+            fresh: dict[UUID, OrderCreated] = {}
+            for order in orders:  # one group may hold the same order twice; the first counts
+                if order.order_id not in stored:
+                    fresh.setdefault(order.order_id, order)
             if not fresh:
                 return stored
             wanted = [order.quantities() for order in fresh.values()]
@@ -177,9 +184,10 @@ class MongoWarehouse:
         sku, at = adjustment.sku, adjustment.adjusted_at
         stored = await self._levels.find_one({"_id": sku}, session=session)
         before = Level(stored["available"], stored["counted_at"]) if stored else Level()
-        late = before.counted_at is None or at > before.counted_at
-        added_since = await self._added_since(sku, at, session) if adjustment.mode == "set" and late else 0
-        after = adjusted(before, adjustment, added_since)
+        counts = adjustment.mode == "set" and (before.counted_at is None or at > before.counted_at)
+        added_since = await self._added_since(sku, at, session) if counts else 0
+        reserved_since = await self._reserved_since(sku, at, session) if counts else 0
+        after = adjusted(before, adjustment, added_since, reserved_since)
         await self._adjustments.insert_one(
             Adjustment(
                 id=adjustment.adjustment_id,
@@ -206,3 +214,15 @@ class MongoWarehouse:
             {"sku": sku, "mode": "add", "adjusted_at": {"$gt": at}}, session=session
         )
         return sum([document["quantity"] async for document in newer])
+
+    async def _reserved_since(self, sku: str, at: datetime, session: AsyncIOMotorClientSession) -> int:
+        """Units that orders took after a count which only now arrives, and so does not know of them."""
+        newer = self._reservations.find({"lines.sku": sku, "decided_at": {"$gt": at}}, session=session)
+        return sum(
+            [
+                line["quantity"]
+                async for reservation in newer
+                for line in reservation["lines"]
+                if line["sku"] == sku
+            ]
+        )

@@ -16,6 +16,7 @@ from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 from motor.motor_asyncio import AsyncIOMotorClient
 
 from apps.cli.local.stack import LocalStack
+from apps.cli.orders import is_settled
 from contracts import Event, OrderCreated, StockAdjusted
 
 PREFIX = "orderflow_test"
@@ -63,14 +64,14 @@ class System:
         exchange = await self.channel.get_exchange("events", ensure=False)
         await exchange.publish(aio_pika.Message(body, **properties), routing_key)
 
-    async def publish_bare(self, event: Event) -> None:
-        """Publish body and routing key and not one property, over RabbitMQ's own HTTP API."""
+    async def publish_bare(self, event: Event, **properties: Any) -> None:
+        """Publish body and routing key and no property but the given, over RabbitMQ's own HTTP API."""
         node = self.stack.rabbitmq
         async with httpx.AsyncClient(base_url=node.management_url, auth=node.login) as http:
             answer = await http.post(
                 "/api/exchanges/%2F/events/publish",
                 json={
-                    "properties": {},
+                    "properties": properties,
                     "routing_key": event.topic,
                     "payload": event.model_dump_json(),
                     "payload_encoding": "string",
@@ -111,12 +112,10 @@ class System:
         self, order_id: UUID | str, deadline_seconds: float = DEADLINE_SECONDS
     ) -> dict[str, Any]:
         """The order once its status is final and the customer told, or known to be out of reach."""
-        final = {"notified", "unreachable", "rejected"}
 
         async def check() -> dict[str, Any] | None:
             order = await self.order(order_id)
-            told = order and any(entry["event"].startswith("Notification") for entry in order["timeline"])
-            return order if order and told and order["status"] in final else None
+            return order if order and is_settled(order) else None
 
         return await eventually(check, f"order {order_id} settled", deadline_seconds)
 

@@ -124,6 +124,18 @@ async def test_failure_that_passes_is_retried_until_it_does(system: System) -> N
     await eventually(applied, "the write-off is applied")
 
 
+async def test_nonsense_timestamp_costs_nothing(system: System) -> None:
+    """A time in nanoseconds, which no client can decode, neither ends the connection nor the order."""
+    (sku,) = await system.stock_up(None)
+    order = new_order((sku, 1))
+
+    await system.publish_bare(order, timestamp=1_700_000_000_000_000_000)
+
+    assert (await system.settled(order.order_id))["status"] == "unreachable"
+    log = (system.stack.logs / "stock.log").read_text()
+    assert "InvalidFrameError" not in log
+
+
 async def test_event_that_no_queue_wants_is_kept(system: System) -> None:
     """A routing key that nobody consumes ends in the queue `unrouted`, not in nothing."""
     await system.publish_raw("order.packed.v1", b"{}", message_id="nobody-wants-this")

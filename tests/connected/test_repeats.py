@@ -1,6 +1,7 @@
 """Whatever is repeated, raced or contradicted, its effect happens once."""
 
 import asyncio
+from datetime import UTC, datetime
 from uuid import uuid4
 
 import pytest
@@ -119,6 +120,22 @@ async def test_stock_adjustment_is_applied_once_each_in_any_order(system: System
 
     level = await system.database("stock")["levels"].find_one({"_id": sku})
     assert level["available"] == 15
+
+
+async def test_count_that_arrives_late_does_not_sell_again_what_was_reserved_since(system: System) -> None:
+    """Orders that were served after the time of a count are taken off it when it comes at last."""
+    (sku,) = await system.stock_up(20)
+    before = datetime.now(UTC)
+    order = new_order((sku, 5))
+    await system.publish(order)
+    await system.settled(order.order_id)
+    late = StockAdjusted(adjustment_id=uuid4(), sku=sku, mode="set", quantity=10, adjusted_at=before)
+
+    await system.publish(late)
+
+    await system.handled("stock", late.adjustment_id, late.topic, times=1)
+    level = await system.database("stock")["levels"].find_one({"_id": sku})
+    assert (level["available"], level["reserved"]) == (5, 5)
 
 
 async def test_order_created_by_hand_keeps_the_contract_of_its_outcome(system: System) -> None:

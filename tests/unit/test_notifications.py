@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from apps.kit.errors import DependencyUnavailable
 from apps.kit.settings import Settings
 from apps.notifications import figures, gsm
-from apps.notifications.application import Mailer, NotificationLog, Notifier, Texter
+from apps.notifications.application import Mailer, NotificationLog, Notifier, Outcome, Texter
 from apps.notifications.domain import (
     Language,
     News,
@@ -370,3 +370,29 @@ def test_sender_must_be_an_address(mail_from: str) -> None:
     """A sender that no mail could have is refused at start, by the name of its setting."""
     with pytest.raises(ValueError, match="ORDERFLOW_MAIL_FROM"):
         SmtpMailer(Settings(mail_from=mail_from))
+
+
+class LogThatFailsOnce(NotificationLogInMemory):
+    """Out of reach for the first entry."""
+
+    has_failed = False
+
+    async def record(self, outcome: Outcome) -> None:
+        if not self.has_failed:
+            self.has_failed = True
+            raise DependencyUnavailable("MongoDB is away")
+        await super().record(outcome)
+
+
+async def test_mail_that_could_not_be_recorded_is_not_sent_again() -> None:
+    """While a message waits for the log, only the entry is tried again, not the mail."""
+    mailer, log = PostedMails(), LogThatFailsOnce()
+    notifier = Notifier(Messages("Corner Shop"), mailer, SentTexts(), log)
+    news = invoice()
+    with pytest.raises(DependencyUnavailable):
+        await notifier.tell(news)
+
+    outcome = await notifier.tell(news)
+
+    assert len(mailer.mails) == 1
+    assert list(log.outcomes.values()) == [outcome]
