@@ -106,6 +106,22 @@ async def test_sigterm_finishes_what_runs_and_puts_nothing_back_as_failed(system
     assert len(put_back) <= 5
 
 
+async def test_sigterm_ends_a_worker_also_while_rabbitmq_is_away(system: System) -> None:
+    """There is nothing to cancel and nobody to wait for: the process ends within its budget."""
+    async with running(system, "billing") as worker:
+        await asyncio.to_thread(system.stack.rabbitmq.ctl, "stop_app")
+        try:
+            assert await worker.stop() in {0, -signal.SIGTERM}
+        finally:
+            await asyncio.to_thread(system.stack.rabbitmq.ctl, "start_app")
+        await system.stack.supervisor.wait_ready(60)
+
+        async def our_own_channel_is_back() -> bool:
+            return not system.channel.is_closed
+
+        await eventually(our_own_channel_is_back, "the test's own connection")
+
+
 async def test_readiness_names_the_queue_that_lost_its_consumer(system: System) -> None:
     """A queue deleted under its consumer turns readiness red with its name, while liveness stays green."""
     async with running(system, "billing") as worker:
@@ -138,11 +154,10 @@ async def test_worker_serves_metrics_and_no_way_to_inject_messages(system: Syste
 
 
 async def test_worker_without_the_right_to_configure_runs_on_a_declared_topology(system: System) -> None:
-    """With ORDERFLOW_DECLARE_TOPOLOGY=false nothing is declared, so a user without rights suffices."""
+    """With ORDERFLOW_DECLARE_TOPOLOGY=false a user without rights suffices; the topology may come later."""
     node = system.stack.rabbitmq
     name = f"alone-{uuid4().hex[:8]}"
     url = await asyncio.to_thread(node.create_vhost, name)
-    await apply_topology(url)
     async with httpx.AsyncClient(base_url=node.management_url, auth=node.login) as management:
         await management.put(f"/api/users/{name}", json={"password": "narrow", "tags": ""})
         rights = {"configure": "^$", "write": "^(events|dead|retry\\..*)$", "read": "^stock\\."}
@@ -171,6 +186,15 @@ async def test_worker_without_the_right_to_configure_runs_on_a_declared_topology
                 except httpx.TransportError:
                     return False
 
+            async def is_live() -> bool:
+                try:
+                    return (await http.get("/health/live")).status_code == 200
+                except httpx.TransportError:
+                    return False
+
+            await eventually(is_live, "stock started without a topology")
+            assert not await is_ready()
+            await apply_topology(url)
             await eventually(is_ready, "stock ready without rights")
         async with event_publisher("tests", url) as publish:
             await publish(new_order(("nothing", 1)))
