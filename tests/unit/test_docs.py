@@ -143,7 +143,9 @@ def test_readme_names_every_command() -> None:
 @each_document
 def test_recipes_exist(document: Path) -> None:
     """A `just` recipe that a document names is in the justfile."""
-    recipes = set(re.findall(r"^([a-z]+)(?: \*?[a-z]+)*:(?: [a-z]+)*$", (ROOT / "justfile").read_text(), re.MULTILINE))
+    recipes = set(
+        re.findall(r"^([a-z]+)(?: \*?[a-z]+)*:(?: [a-z]+)*$", (ROOT / "justfile").read_text(), re.MULTILINE)
+    )
 
     assert set(re.findall(r"\buv run just ([a-z]+)", document.read_text())) <= recipes
 
