@@ -9,7 +9,7 @@ from faststream.specification.base import SpecificationFactory
 from apps.billing import app as billing
 from apps.kit.broker import EventBroker
 from apps.kit.errors import DependencyUnavailable
-from apps.kit.topology import DEAD, DEAD_QUEUE, EVENTS, RETRY_LEVELS, UNROUTED, UNROUTED_QUEUE
+from apps.kit.topology import EVENTS, EXCHANGES, SHARED_QUEUES
 from apps.kit.worker import specification
 from apps.notifications import app as notifications
 from apps.orders import api as ingress
@@ -44,16 +44,10 @@ def documents() -> dict[str, SpecificationFactory]:
     }
 
 
-def exchanges() -> list[RabbitExchange]:
-    """Every exchange, those that others name first."""
-    return [UNROUTED, DEAD, EVENTS, *(level.exchange for level in RETRY_LEVELS)]
-
-
 def bindings() -> list[tuple[RabbitExchange, RabbitQueue]]:
     """Every queue with the exchange that feeds it; its routing key is the binding's."""
     inboxes = [(EVENTS, consumer.queue) for broker in BROKERS for consumer in broker.consumers]
-    levels = [(level.exchange, level.queue) for level in RETRY_LEVELS]
-    return [*inboxes, *levels, (DEAD, DEAD_QUEUE), (UNROUTED, UNROUTED_QUEUE)]
+    return [*inboxes, *SHARED_QUEUES]
 
 
 async def apply_topology(rabbitmq_url: str) -> None:
@@ -71,7 +65,7 @@ async def apply_topology(rabbitmq_url: str) -> None:
 
 
 async def _declare_all(channel: AbstractChannel) -> None:
-    for exchange in exchanges():
+    for exchange in EXCHANGES:
         await channel.declare_exchange(
             exchange.name, exchange.type.value, durable=True, arguments=exchange.arguments
         )

@@ -17,10 +17,11 @@ def apply() -> None:
 
     Example: ORDERFLOW_RABBITMQ_URL=amqp://admin:secret@mq:5672/ orderflow topology apply
     """
-    from apps.cli.system import apply_topology, bindings, exchanges  # noqa: PLC0415  # slow to import
+    from apps.cli.system import apply_topology, bindings  # noqa: PLC0415  # slow to import
+    from apps.kit.topology import EXCHANGES  # noqa: PLC0415
 
     asyncio.run(apply_topology(get_settings().rabbitmq_url.get_secret_value()))
-    result.print(f"{len(exchanges())} exchanges and {len(bindings())} queues are in place.")
+    result.print(f"{len(EXCHANGES)} exchanges and {len(bindings())} queues are in place.")
 
 
 @app.command()

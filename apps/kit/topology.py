@@ -65,6 +65,15 @@ RETRY_LEVELS = tuple(RetryLevel(delay) for delay in get_settings().retry_delays_
 UNROUTED_QUEUE = _quorum_queue("unrouted", arguments={})
 DEAD_QUEUE = _quorum_queue("dead", arguments={})
 
+EXCHANGES = (UNROUTED, DEAD, EVENTS, *(level.exchange for level in RETRY_LEVELS))
+"""Every exchange, those that others name first."""
+SHARED_QUEUES = (
+    (UNROUTED, UNROUTED_QUEUE),
+    (DEAD, DEAD_QUEUE),
+    *((level.exchange, level.queue) for level in RETRY_LEVELS),
+)
+"""Every queue that is no consumer's inbox, after the exchange that feeds it."""
+
 _EVENT_OF_QUEUE: dict[str, type[Event]] = {}
 
 
@@ -107,11 +116,9 @@ async def declare(broker: RabbitBroker) -> None:
 
     The exchanges are declared on the publishing channel first, which makes it the one that publishes to them.
     """
-    holders = [(UNROUTED, UNROUTED_QUEUE), (DEAD, DEAD_QUEUE)]
-    holders += [(level.exchange, level.queue) for level in RETRY_LEVELS]
-    for exchange in (UNROUTED, EVENTS, DEAD, *(level.exchange for level in RETRY_LEVELS)):
+    for exchange in EXCHANGES:
         await broker.config.declarer.declare_exchange(exchange, channel=PUBLISHING)
-    for exchange, queue in holders:
+    for exchange, queue in SHARED_QUEUES:
         declared = await broker.declare_queue(queue)
         if queue.declare:
             await declared.bind(exchange.name)

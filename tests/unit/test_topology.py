@@ -7,12 +7,13 @@ import pytest
 from faststream.rabbit import ExchangeType, RabbitQueue
 from faststream.rabbit.publisher import RabbitPublisher
 
-from apps.cli.system import BROKERS, bindings, exchanges
+from apps.cli.system import BROKERS, bindings
 from apps.kit.broker import EventBroker
 from apps.kit.topology import (
     DEAD,
     DELIVERY_LIMIT,
     EVENTS,
+    EXCHANGES,
     RETRY_LEVELS,
     UNROUTED,
     RetryLevel,
@@ -66,8 +67,8 @@ def test_every_queue_is_a_durable_quorum_queue() -> None:
 
 def test_every_exchange_is_durable() -> None:
     """A restart of RabbitMQ loses no exchange."""
-    assert all(exchange.durable for exchange in exchanges())
-    assert len({exchange.name for exchange in exchanges()}) == len(exchanges())
+    assert all(exchange.durable for exchange in EXCHANGES)
+    assert len({exchange.name for exchange in EXCHANGES}) == len(EXCHANGES)
 
 
 def test_unrouted_events_are_caught() -> None:
