@@ -4,6 +4,7 @@ from contracts.billing import InvoiceIssued, InvoiceLine
 from contracts.event import Event
 from contracts.notifications import NotificationSent, NotificationSkipped
 from contracts.orders import Customer, OrderContent, OrderCreated, OrderLine
+from contracts.recovery import DeadLetterClosed, DeadLetterOpened
 from contracts.stock import OrderRejected, OrderValidated, RejectionCode, RejectionReason, StockAdjusted
 
 EVENTS: tuple[type[Event], ...] = (
@@ -14,11 +15,15 @@ EVENTS: tuple[type[Event], ...] = (
     NotificationSent,
     NotificationSkipped,
     StockAdjusted,
+    DeadLetterOpened,
+    DeadLetterClosed,
 )
 
 __all__ = [
     "EVENTS",
     "Customer",
+    "DeadLetterClosed",
+    "DeadLetterOpened",
     "Event",
     "InvoiceIssued",
     "InvoiceLine",

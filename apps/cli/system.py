@@ -3,16 +3,15 @@
 import aio_pika
 from aio_pika.abc import AbstractChannel
 from aio_pika.exceptions import AMQPError
-from faststream.rabbit import RabbitExchange, RabbitQueue
 from faststream.specification.base import SpecificationFactory
 
 from apps.billing import app as billing
+from apps.ingress import api as ingress
 from apps.kit.broker import EventBroker
 from apps.kit.errors import DependencyUnavailable
-from apps.kit.topology import EVENTS, EXCHANGES, SHARED_QUEUES
+from apps.kit.topology import EXCHANGES, SHARED_BINDINGS, Binding, bindings_of
 from apps.kit.worker import specification
 from apps.notifications import app as notifications
-from apps.orders import api as ingress
 from apps.orders import app as orders
 from apps.stock import app as stock
 
@@ -31,12 +30,10 @@ def documents() -> dict[str, SpecificationFactory]:
         *BROKERS, title="Orderflow", description="Every event of the order pipeline, and who handles it."
     )
     return {
-        "orders": specification(
-            ingress.broker,
-            orders.broker,
-            title="Orderflow orders",
-            description="Takes orders over HTTP; keeps the status and the timeline of every order.",
+        "ingress": specification(
+            ingress.broker, title="Orderflow ingress", description="Takes orders over HTTP."
         ),
+        "orders": orders.app.schema,
         "stock": stock.app.schema,
         "billing": billing.app.schema,
         "notifications": notifications.app.schema,
@@ -44,10 +41,11 @@ def documents() -> dict[str, SpecificationFactory]:
     }
 
 
-def bindings() -> list[tuple[RabbitExchange, RabbitQueue]]:
-    """Every queue with the exchange that feeds it; its routing key is the binding's."""
-    inboxes = [(EVENTS, consumer.queue) for broker in BROKERS for consumer in broker.consumers]
-    return [*inboxes, *SHARED_QUEUES]
+def bindings() -> list[Binding]:
+    """Every queue with the exchanges that feed it."""
+    consumers = [consumer for broker in BROKERS for consumer in broker.consumers]
+    consumed = [binding for consumer in consumers for binding in bindings_of(consumer.queue)]
+    return list(dict.fromkeys([*consumed, *SHARED_BINDINGS]))
 
 
 async def apply_topology(rabbitmq_url: str) -> None:
@@ -69,6 +67,6 @@ async def _declare_all(channel: AbstractChannel) -> None:
         await channel.declare_exchange(
             exchange.name, exchange.type.value, durable=True, arguments=exchange.arguments
         )
-    for exchange, queue in bindings():
+    for exchange, queue, routing_key in bindings():
         declared = await channel.declare_queue(queue.name, durable=True, arguments=queue.arguments)
-        await declared.bind(exchange.name, queue.routing_key)
+        await declared.bind(exchange.name, routing_key)

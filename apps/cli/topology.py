@@ -21,7 +21,8 @@ def apply() -> None:
     from apps.kit.topology import EXCHANGES  # noqa: PLC0415
 
     asyncio.run(apply_topology(get_settings().rabbitmq_url.get_secret_value()))
-    result.print(f"{len(EXCHANGES)} exchanges and {len(bindings())} queues are in place.")
+    queues = {binding.queue.name for binding in bindings()}
+    result.print(f"{len(EXCHANGES)} exchanges and {len(queues)} queues are in place.")
 
 
 @app.command()
@@ -36,10 +37,10 @@ def show(as_json: AsJson = False) -> None:
         {
             "queue": queue.name,
             "exchange": exchange.name,
-            "routing_key": queue.routing_key,
+            "routing_key": routing_key,
             "arguments": queue.arguments or {},
         }
-        for exchange, queue in bindings()
+        for exchange, queue, routing_key in bindings()
     ]
     if as_json:
         show_json(rows)

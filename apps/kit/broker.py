@@ -5,9 +5,10 @@ import math
 import time
 from contextlib import suppress
 from datetime import datetime
-from typing import cast
+from typing import Any, cast
 
 import pamqp.decode
+from aio_pika import RobustConnection
 from aio_pika.exceptions import AMQPError
 from faststream.message import StreamMessage
 from faststream.rabbit import Channel, RabbitBroker
@@ -19,9 +20,12 @@ from yarl import URL
 
 from apps.kit.envelope import EnvelopeMiddleware, open_envelope
 from apps.kit.errors import DependencyUnavailable
+from apps.kit.producer import Producer
 from apps.kit.recovery import RecoveryMiddleware
 from apps.kit.settings import get_settings
 from apps.kit.topology import declare, event_of
+from apps.kit.upkeep import keep_bound
+from apps.kit.waiting import Waiting
 from contracts import Event
 
 AMQP_PORT = 5672
@@ -54,11 +58,14 @@ class EventBroker(RabbitBroker):
         self.app = app
         self.registry = CollectorRegistry()
         """Metrics of this process, served at `/metrics`."""
+        self.waiting = Waiting()
+        self._upkeep: asyncio.Task[None] | None = None
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
 
-        async def decode(message: StreamMessage) -> Event:  # type: ignore[type-arg]
-            return open_envelope(message, event_of(self.context.get_local("handler_").queue))
+        async def decode(message: StreamMessage) -> Event | bytes:  # type: ignore[type-arg]
+            expected = event_of(self.context.get_local("handler_").queue)
+            return message.body if expected is None else open_envelope(message, expected)
 
         url = URL(rabbitmq_url or settings.rabbitmq_url.get_secret_value())
         self._address = f"{url.host}:{url.port or AMQP_PORT}"
@@ -82,6 +89,8 @@ class EventBroker(RabbitBroker):
             specification_url="amqp://localhost:5672",
             description="RabbitMQ",
         )
+        self._sender = Producer()
+        self.config.broker_config.producer = self._sender
 
     async def start(self) -> None:
         """Connect, declare what is shared, then consume; tries again until all of it has succeeded."""
@@ -94,6 +103,8 @@ class EventBroker(RabbitBroker):
                 await self.stop()
                 await asyncio.sleep(_RECONNECT_SECONDS)
             else:
+                self.waiting.begin()
+                self._upkeep = asyncio.create_task(keep_bound(self))
                 return
 
     async def start_once(self) -> None:
@@ -102,7 +113,7 @@ class EventBroker(RabbitBroker):
         Raises:
             aio_pika.exceptions.AMQPError: RabbitMQ refuses something, or went away.
         """
-        await declare(self)
+        await declare(self._sender.declarer, self.config.declarer)
         await super().start()
 
     async def connect_within(self, timeout_seconds: float) -> None:
@@ -126,12 +137,34 @@ class EventBroker(RabbitBroker):
             else:
                 return
 
+    async def _connect(self) -> RobustConnection:
+        await self._sender.open(**self._connection_kwargs)
+        try:
+            return await super()._connect()
+        except BaseException:
+            await self._sender.close()
+            raise
+
+    async def stop(self, *exception: Any) -> None:
+        """Finish what runs, within the drain timeout, and close both connections."""
+        self.waiting.end()
+        if self._upkeep is not None:
+            self._upkeep.cancel()
+            self._upkeep = None
+        await super().stop(*exception)
+        await self._sender.close()
+
+    async def ping(self, timeout: float | None) -> bool:  # noqa: ASYNC109  # as FastStream has it
+        """Whether both connections are there."""
+        return await super().ping(timeout) and self._sender.is_connected
+
     @property
     def consumers(self) -> list[RabbitSubscriber]:
         return cast("list[RabbitSubscriber]", self.subscribers)
 
     async def stop_consuming(self) -> None:
         """Cancel the consumers; left to itself, FastStream goes on taking messages only to put them back."""
+        self.waiting.end()
         with suppress(TimeoutError):
             async with asyncio.timeout(_CANCEL_TIMEOUT_SECONDS):
                 for consumer in self.consumers:

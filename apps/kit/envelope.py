@@ -1,6 +1,5 @@
 """What surrounds an event on the wire: AMQP properties and CloudEvents attributes, on all alike."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -10,7 +9,8 @@ from faststream.message import StreamMessage
 from faststream.rabbit.response import RabbitPublishCommand
 
 from apps.kit.errors import PermanentError
-from apps.kit.settings import get_settings
+from apps.kit.producer import RabbitUnavailable
+from apps.kit.waiting import Waiting
 from contracts import Event
 
 ROUTING_KEY_HEADER = "orderflow-routing-key"
@@ -77,6 +77,7 @@ class EnvelopeMiddleware(BaseMiddleware[RabbitPublishCommand, IncomingMessage | 
             if cmd.body.topic != cmd.destination:
                 return None
             seal(cmd, cmd.body, self.msg)
-        # aio-pika's own timeout does not cover a connection that RabbitMQ has blocked.
-        async with asyncio.timeout(get_settings().publish_timeout_seconds):
+        if self.msg is None:
             return await call_next(cmd)
+        waiting: Waiting = self.context.get_local("broker").waiting
+        return await waiting.out(lambda: call_next(cmd), self.msg, (RabbitUnavailable,))

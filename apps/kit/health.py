@@ -70,6 +70,16 @@ def consumers_check(broker: EventBroker) -> Check:
     return check
 
 
+def waiting_check(broker: EventBroker) -> Check:
+    """No message waits for something out of reach."""
+
+    async def check() -> None:
+        if reasons := broker.waiting.reasons:
+            raise NotReadyError(f"messages wait: {', '.join(reasons)}")
+
+    return check
+
+
 def mongodb_check(engine: AIOEngine) -> Check:
     """MongoDB answers."""
 

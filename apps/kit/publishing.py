@@ -1,6 +1,5 @@
 """Publishing outside a handler: confirmed by RabbitMQ, or an error that says it may not have arrived."""
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -30,12 +29,7 @@ async def publish(broker: EventBroker, event: Event) -> None:
     """
     try:
         await broker.publish(event, exchange=EVENTS, routing_key=event.topic, persist=True)
-    except asyncio.CancelledError as error:
-        # A connection that dies cancels what waits for its confirm; that is no wish to stop us.
-        if (task := asyncio.current_task()) is not None and task.cancelling():
-            raise
-        raise PublishFailed(event, error) from error
-    except (AMQPError, OSError, TimeoutError, RuntimeError, FastStreamException) as error:
+    except (DependencyUnavailable, AMQPError, RuntimeError, FastStreamException) as error:
         raise PublishFailed(event, error) from error
 
 

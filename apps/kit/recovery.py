@@ -1,10 +1,10 @@
 """The one recovery policy: a message is acknowledged when it is handled, kept for later, or kept as dead."""
 
-import asyncio
+import re
 import traceback
 from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid5
 
 import aio_pika
@@ -12,21 +12,26 @@ from aio_pika import DeliveryMode, IncomingMessage
 from faststream import BaseMiddleware
 from faststream.exceptions import HandlerException, NackMessage
 from faststream.message import StreamMessage
-from faststream.rabbit import RabbitBroker
+from faststream.rabbit import RabbitExchange
 from faststream.rabbit.response import RabbitPublishCommand
 from faststream.rabbit.subscriber.usecase import RabbitSubscriber
 from pydantic import ValidationError
-from pymongo.errors import ConnectionFailure, PyMongoError
+from pymongo.errors import PyMongoError
 from structlog.contextvars import bound_contextvars
 from structlog.stdlib import get_logger
 
 from apps.kit.clock import utc_now
 from apps.kit.envelope import ROUTING_KEY_HEADER
-from apps.kit.errors import DependencyUnavailable, PermanentError
-from apps.kit.topology import DEAD, RETRY_LEVELS, event_of
+from apps.kit.errors import PermanentError
+from apps.kit.producer import RabbitUnavailable
+from apps.kit.topology import ARCHIVED_QUEUES, DEAD, RETRY_LEVELS, event_of
 from apps.kit.validation import explain
+from apps.kit.waiting import OUT_OF_REACH, WaitedTooLongError
 from contracts import Event
 from contracts.event import NAMESPACE
+
+if TYPE_CHECKING:  # it imports this module
+    from apps.kit.broker import EventBroker
 
 ATTEMPT = "orderflow-attempt"
 QUEUE = "orderflow-queue"
@@ -37,9 +42,12 @@ TRACEBACK = "orderflow-traceback"
 FIRST_FAILED_AT = "orderflow-first-failed-at"
 LAST_FAILED_AT = "orderflow-last-failed-at"
 
+RABBITMQ_HEADER = re.compile(r"x-(death$|first-death-|last-death-|delivery-count$|acquired-count$|opt-)")
+"""What RabbitMQ itself writes on a message; from a client it would mean nothing."""
+
+_HOPELESS = (PermanentError, ValidationError)
 _TRACEBACK_CHARACTERS = 4000
 _REASON_CHARACTERS = 1000
-_LONGEST_PAUSE_SECONDS = 5.0
 
 log = get_logger()
 
@@ -67,23 +75,17 @@ class RecoveryMiddleware(BaseMiddleware[RabbitPublishCommand, IncomingMessage | 
         call_next: Callable[[StreamMessage[IncomingMessage]], Awaitable[Any]],
         msg: StreamMessage[IncomingMessage],
     ) -> Any:
-        event: Event = await msg.decode()  # type: ignore[assignment]  # the broker's decoder returns events
-        about = "order_id" if hasattr(event, "order_id") else event.identity_field
-        with bound_contextvars(
-            event_type=event.topic, event_id=str(event.event_id), **{about: event.correlation_id}
-        ):
-            pause = 0.1
-            while True:
-                try:
-                    result = await call_next(msg)
-                except (DependencyUnavailable, ConnectionFailure) as error:
-                    log.warning("waiting for a dependency", error=type(error).__name__, seconds=pause)
-                    await asyncio.sleep(pause)
-                    pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
-                else:
-                    outcome = result.body if hasattr(result, "body") else result
-                    log.info("handled", outcome=getattr(outcome, "topic", None))
-                    return result
+        broker: EventBroker = self.context.get_local("broker")
+        subscriber: RabbitSubscriber = self.context.get_local("handler_")
+        is_archive = subscriber.queue in ARCHIVED_QUEUES
+        with bound_contextvars(**_about(await msg.decode(), msg)):
+            # What is in an archive's queue has no other place to go: whatever fails, it waits.
+            result = await broker.waiting.out(
+                lambda: call_next(msg), msg.raw_message, (Exception,) if is_archive else OUT_OF_REACH
+            )
+            outcome = result.body if hasattr(result, "body") else result
+            log.info("handled", outcome=getattr(outcome, "topic", None))
+            return result
 
     async def after_processed(
         self,
@@ -94,28 +96,57 @@ class RecoveryMiddleware(BaseMiddleware[RabbitPublishCommand, IncomingMessage | 
         if not isinstance(exc_val, Exception) or isinstance(exc_val, HandlerException) or self.msg is None:
             return False
         subscriber: RabbitSubscriber = self.context.get_local("handler_")
-        broker: RabbitBroker = self.context.get_local("broker")
-        attempt = _attempt(self.msg)
-        is_input_error = isinstance(exc_val, (PermanentError, ValidationError))
-        hopeless = is_input_error or attempt > len(RETRY_LEVELS)
-        exchange = DEAD if hopeless else RETRY_LEVELS[attempt - 1].exchange
-        copy = _copy(self.msg, subscriber, exc_val, attempt if hopeless else attempt + 1)
+        broker: EventBroker = self.context.get_local("broker")
+        if subscriber.queue in ARCHIVED_QUEUES:
+            raise NackMessage from exc_val
+        verdict = _judge(exc_val, _attempt(self.msg))
+        copy = _copy(self.msg, subscriber, exc_val, verdict.next_attempt)
+
+        async def publish_copy() -> None:
+            await broker.publish(copy, exchange=verdict.exchange, routing_key=subscriber.queue.name)
+
         try:
-            await broker.publish(copy, exchange=exchange, routing_key=subscriber.queue.name)
+            await broker.waiting.out(publish_copy, self.msg, (RabbitUnavailable,))
         except Exception as error:
             # Unknown whether the copy arrived, so the original stays; a copy too many changes nothing.
             log.exception("could not set a failed message aside", queue=subscriber.queue.name)
             raise NackMessage from error
         log.error(
-            "dead letter" if hopeless else "will be tried again",
+            verdict.text,
             queue=subscriber.queue.name,
             event_id=copy.message_id,
             order_id=copy.correlation_id,
-            attempt=attempt,
+            attempt=_attempt(self.msg),
             reason=reason_for(exc_val),
-            traceback=None if is_input_error else traceback_of(exc_val),
+            traceback=None if isinstance(exc_val, _HOPELESS) else traceback_of(exc_val),
         )
         return True
+
+
+class _Verdict(NamedTuple):
+    text: str
+    exchange: RabbitExchange
+    next_attempt: int
+
+
+def _judge(error: Exception, attempt: int) -> _Verdict:
+    if isinstance(error, WaitedTooLongError):
+        return _Verdict("goes on waiting", RETRY_LEVELS[-1].exchange, attempt)
+    if isinstance(error, _HOPELESS) or attempt > len(RETRY_LEVELS):
+        return _Verdict("dead letter", DEAD, attempt)
+    return _Verdict("will be tried again", RETRY_LEVELS[attempt - 1].exchange, attempt + 1)
+
+
+def _about(content: Any, message: StreamMessage[IncomingMessage]) -> dict[str, str]:
+    """What the log says of a message in all its lines."""
+    if not isinstance(content, Event):  # a queue that takes any message
+        return {"message_id": message.message_id}
+    about = "order_id" if hasattr(content, "order_id") else content.identity_field
+    return {
+        "event_type": content.topic,
+        "event_id": str(content.event_id),
+        about: content.correlation_id,
+    }
 
 
 def _attempt(message: IncomingMessage) -> int:
@@ -129,8 +160,7 @@ def _copy(
 ) -> aio_pika.Message:
     """The message again, with its identity, and with what is known of its failure."""
     now = utc_now().isoformat()
-    # x-* headers belong to RabbitMQ; newer versions ignore those that a client sends.
-    headers = {name: value for name, value in message.headers.items() if not name.startswith("x-")}
+    headers = {name: value for name, value in message.headers.items() if not RABBITMQ_HEADER.match(name)}
     headers.setdefault(ROUTING_KEY_HEADER, message.routing_key or "")
     headers.setdefault(FIRST_FAILED_AT, now)
     headers |= {
@@ -161,7 +191,8 @@ def _copy(
 
 def _readable(message: IncomingMessage, subscriber: RabbitSubscriber) -> Event | None:
     """The event in a failed message, unless that is what failed."""
+    expected = event_of(subscriber.queue)
     try:
-        return event_of(subscriber.queue).model_validate_json(message.body)
+        return expected and expected.model_validate_json(message.body)
     except ValidationError:
         return None

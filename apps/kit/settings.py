@@ -38,8 +38,11 @@ class Settings(BaseSettings):
 
     prefetch: int = Field(default=50, ge=1, le=100)
     """Messages in work per subscriber; it is the concurrency, and bounds what a crash redelivers."""
-    retry_delays_seconds: tuple[float, ...] = (2, 15, 60, 600)
+    retry_delays_seconds: tuple[float, ...] = Field(default=(2, 15, 60, 600), min_length=1)
     """Pauses between the attempts at a message; after the last one it goes to the dead letters."""
+    wait_in_place_seconds: float = Field(default=480, gt=0)
+    """How long a message waits in a handler for MongoDB or another dependency before it goes through the
+    longest pause, its attempts unspent: RabbitMQ takes back what is unanswered for 30 minutes."""
     publish_timeout_seconds: float = Field(default=5, gt=0)
     drain_timeout_seconds: float = Field(default=25, gt=0)
     """How long a stopping worker may finish what it has begun."""

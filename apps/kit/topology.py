@@ -1,8 +1,9 @@
 """Everything in RabbitMQ: one events exchange, one quorum queue per consumer and event."""
 
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
-from faststream.rabbit import Channel, ExchangeType, QueueType, RabbitBroker, RabbitExchange, RabbitQueue
+from faststream.rabbit import Channel, ExchangeType, QueueType, RabbitExchange, RabbitQueue
+from faststream.rabbit.helpers.declarer import RabbitDeclarer
 
 from apps.kit.settings import get_settings
 from contracts import Event
@@ -22,11 +23,16 @@ EVENTS = RabbitExchange(
 DEAD = RabbitExchange("dead", type=ExchangeType.FANOUT, durable=True, declare=_declare)
 """Takes what could not be handled, with the reason in its headers."""
 
+REPLAY = RabbitExchange("replay", type=ExchangeType.DIRECT, durable=True, declare=_declare)
+"""Leads to every inbox by its own name, for messages that go back to exactly one consumer."""
+
 DELIVERY_LIMIT = 20
 """Redeliveries after which RabbitMQ itself gives a message up; only a crash loop gets that far."""
+_NO_DELIVERY_LIMIT = 2**31 - 1
+"""RabbitMQ 4 has a limit of 20 unless told otherwise, and drops what exceeds it if no exchange takes it."""
 
 PUBLISHING = Channel(on_return_raises=True)
-"""Publishing has a channel of its own: one bad publish closes its channel and cancels every handler on it."""
+"""The channel of all publishing, on a connection of its own."""
 
 
 class RetryLevel:
@@ -62,17 +68,29 @@ def _quorum_queue(name: str, *, routing_key: str = "", arguments: dict[str, Any]
 
 
 RETRY_LEVELS = tuple(RetryLevel(delay) for delay in get_settings().retry_delays_seconds)
-UNROUTED_QUEUE = _quorum_queue("unrouted", arguments={})
-DEAD_QUEUE = _quorum_queue("dead", arguments={})
+UNROUTED_QUEUE = _quorum_queue("unrouted", arguments={"x-delivery-limit": _NO_DELIVERY_LIMIT})
+DEAD_QUEUE = _quorum_queue("dead", arguments={"x-delivery-limit": _NO_DELIVERY_LIMIT})
+ARCHIVED_QUEUES = (UNROUTED_QUEUE, DEAD_QUEUE)
+"""They take any message, and are where it ends: what cannot be archived stays in them."""
 
-EXCHANGES = (UNROUTED, DEAD, EVENTS, *(level.exchange for level in RETRY_LEVELS))
+EXCHANGES = (UNROUTED, DEAD, REPLAY, EVENTS, *(level.exchange for level in RETRY_LEVELS))
 """Every exchange, those that others name first."""
-SHARED_QUEUES = (
-    (UNROUTED, UNROUTED_QUEUE),
-    (DEAD, DEAD_QUEUE),
-    *((level.exchange, level.queue) for level in RETRY_LEVELS),
+
+
+class Binding(NamedTuple):
+    """What leads messages from an exchange into a queue."""
+
+    exchange: RabbitExchange
+    queue: RabbitQueue
+    routing_key: str = ""
+
+
+SHARED_BINDINGS = (
+    Binding(UNROUTED, UNROUTED_QUEUE),
+    Binding(DEAD, DEAD_QUEUE),
+    *(Binding(level.exchange, level.queue) for level in RETRY_LEVELS),
 )
-"""Every queue that is no consumer's inbox, after the exchange that feeds it."""
+"""Of every queue that is no consumer's inbox."""
 
 _EVENT_OF_QUEUE: dict[str, type[Event]] = {}
 
@@ -94,9 +112,16 @@ def inbox(app: str, event: type[Event]) -> RabbitQueue:
     )
 
 
-def event_of(queue: RabbitQueue) -> type[Event]:
-    """The one event that an inbox receives."""
-    return _EVENT_OF_QUEUE[queue.name]
+def event_of(queue: RabbitQueue) -> type[Event] | None:
+    """The one event that an inbox receives; none if the queue takes any message."""
+    return _EVENT_OF_QUEUE.get(queue.name)
+
+
+def bindings_of(queue: RabbitQueue) -> tuple[Binding, ...]:
+    """What leads into a consumer's queue."""
+    if event_of(queue) is None:
+        return tuple(binding for binding in SHARED_BINDINGS if binding.queue == queue)
+    return Binding(EVENTS, queue, queue.routing_key), Binding(REPLAY, queue, queue.name)
 
 
 def outcome(event: type[Event]) -> dict[str, Any]:
@@ -111,14 +136,14 @@ def outcome(event: type[Event]) -> dict[str, Any]:
     }
 
 
-async def declare(broker: RabbitBroker) -> None:
+async def declare(publishing: RabbitDeclarer, consuming: RabbitDeclarer) -> None:
     """Declare all that does not belong to one consumer, or check that it is there.
 
-    The exchanges are declared on the publishing channel first, which makes it the one that publishes to them.
+    A publisher declares its exchanges over the connection that it publishes by.
     """
     for exchange in EXCHANGES:
-        await broker.config.declarer.declare_exchange(exchange, channel=PUBLISHING)
-    for exchange, queue in SHARED_QUEUES:
-        declared = await broker.declare_queue(queue)
+        await publishing.declare_exchange(exchange)
+    for exchange, queue, routing_key in SHARED_BINDINGS:
+        declared = await consuming.declare_queue(queue)
         if queue.declare:
-            await declared.bind(exchange.name)
+            await declared.bind(exchange.name, routing_key)

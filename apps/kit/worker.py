@@ -11,8 +11,17 @@ from prometheus_client import make_asgi_app
 from structlog.stdlib import get_logger
 
 from apps.kit.broker import EventBroker
-from apps.kit.health import Check, broker_check, consumers_check, mongodb_check, report, run_checks
+from apps.kit.health import (
+    Check,
+    broker_check,
+    consumers_check,
+    mongodb_check,
+    report,
+    run_checks,
+    waiting_check,
+)
 from apps.kit.logs import configure_logging, hold_back_uvicorn
+from apps.kit.signals import stop_on_sigterm
 
 Adapters = Callable[[], AbstractAsyncContextManager[Mapping[str, Any]]]
 """Opens what an app's handlers take as arguments, by their names in the context; `database` is checked."""
@@ -39,11 +48,16 @@ def worker(broker: EventBroker, description: str, adapters: Adapters) -> AsgiFas
     Serves `/health/live`, `/health/ready` (503 with the reasons while something is missing) and `/metrics`.
     """
     hold_back_uvicorn()
-    checks: dict[str, Check] = {"rabbitmq": broker_check(broker), "consumers": consumers_check(broker)}
+    checks: dict[str, Check] = {
+        "rabbitmq": broker_check(broker),
+        "consumers": consumers_check(broker),
+        "dependencies": waiting_check(broker),
+    }
 
     @asynccontextmanager
     async def lifespan() -> AsyncIterator[None]:
         configure_logging(broker.app)
+        stop_on_sigterm()
         async with adapters() as provided:
             for name, adapter in provided.items():
                 broker.context.set_global(name, adapter)

@@ -1,71 +1,23 @@
-"""Orders, ingress: an order is on disk before it is accepted, and RabbitMQ may come back later."""
+"""Orders over HTTP: an order is on disk before it is accepted, and RabbitMQ may come back later."""
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import timedelta
 from hashlib import sha256
 from typing import Annotated
 from uuid import UUID, uuid4
 
-from fastapi import BackgroundTasks, Depends, FastAPI, Header, Query, Request, Response
-from fastapi_offline import FastAPIOffline
-from prometheus_client import generate_latest
-from structlog.stdlib import get_logger
+from fastapi import APIRouter, BackgroundTasks, Depends, Header, Query, Request, Response
 
-from apps.kit.broker import EventBroker
 from apps.kit.clock import utc_now
-from apps.kit.health import broker_check, mongodb_check, report, run_checks
-from apps.kit.logs import configure_logging, hold_back_uvicorn
-from apps.kit.mongo import open_database
+from apps.kit.problems import InvalidField, Problem, ProblemError
 from apps.kit.settings import get_settings
-from apps.kit.topology import outcome
 from apps.orders.application import AcceptedOrder, OrderFilter, Position
 from apps.orders.domain import Status
-from apps.orders.http_metrics import HttpMetrics
-from apps.orders.mongo import DOCUMENTS, MongoOrderBook
-from apps.orders.problems import BodyLimit, InvalidField, Problem, ProblemError, install_problem_handlers
+from apps.orders.mongo import MongoOrderBook
 from apps.orders.relay import Relay
 from apps.orders.views import Accepted, NewOrder, OrderPage, OrderView
 from contracts import OrderCreated
 
-BODY_LIMIT_BYTES = 1024 * 1024
-
-log = get_logger()
-
-broker = EventBroker("orders-api")
-broker.publisher(**outcome(OrderCreated))
-
-
-@asynccontextmanager
-async def lifespan(api: FastAPI) -> AsyncIterator[None]:
-    configure_logging("orders-api")
-    async with open_database("orders", *DOCUMENTS) as engine:
-        api.state.orders = MongoOrderBook(engine)
-        api.state.relay = Relay(api.state.orders, broker)
-        api.state.checks = {"mongodb": mongodb_check(engine), "rabbitmq": broker_check(broker)}
-        tasks = [asyncio.create_task(broker.start()), asyncio.create_task(api.state.relay.run())]
-        log.info("started")
-        yield
-        log.info("stopping")
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await broker.stop()
-
-
-api = FastAPIOffline(
-    title="Orderflow",
-    version="1.0.0",
-    summary="Place orders and see where each of them is.",
-    lifespan=lifespan,
-    license_info={"name": "MIT", "identifier": "MIT"},
-    responses={422: {"model": Problem, "description": "What is wrong, and in which field."}},
-)
-hold_back_uvicorn()
-install_problem_handlers(api)
-api.add_middleware(BodyLimit, limit_bytes=BODY_LIMIT_BYTES)
-api.add_middleware(HttpMetrics, registry=broker.registry)
+router = APIRouter()
 
 
 async def order_book(request: Request) -> MongoOrderBook:
@@ -92,7 +44,7 @@ IdempotencyKey = Annotated[
 ]
 
 
-@api.post(
+@router.post(
     "/v1/orders",
     status_code=202,
     tags=["orders"],
@@ -140,7 +92,7 @@ async def place_order(
     )
 
 
-@api.get(
+@router.get(
     "/v1/orders/{order_id}",
     tags=["orders"],
     summary="Where an order is",
@@ -154,7 +106,7 @@ async def show_order(order_id: UUID, orders: OrderBook) -> OrderView:
     return OrderView.of(order)
 
 
-@api.get("/v1/orders", tags=["orders"], summary="List orders")
+@router.get("/v1/orders", tags=["orders"], summary="List orders")
 async def list_orders(
     orders: OrderBook,
     status: Annotated[Status | None, Query(description="Only orders that are there now.")] = None,
@@ -175,21 +127,3 @@ async def list_orders(
     page = found[:limit]
     more = len(found) > limit
     return OrderPage.of(page, Position(page[-1].recorded_at, page[-1].id) if more else None)
-
-
-@api.get("/health/live", tags=["operation"], summary="The process answers")
-async def live() -> dict[str, str]:
-    return {"status": "live"}
-
-
-@api.get("/health/ready", tags=["operation"], summary="Orders can be accepted", responses={503: {}})
-async def ready(request: Request) -> Response:
-    """Ready while MongoDB answers; RabbitMQ is shown too, but without it orders are accepted and wait."""
-    states = await run_checks(request.app.state.checks)
-    is_ready = states["mongodb"] == "ok"
-    return Response(report(is_ready, states), 200 if is_ready else 503, media_type="application/json")
-
-
-@api.get("/metrics", include_in_schema=False)
-async def metrics() -> Response:
-    return Response(generate_latest(broker.registry), media_type="text/plain; version=0.0.4")

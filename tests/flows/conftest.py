@@ -10,13 +10,13 @@ from faststream.rabbit import TestRabbitBroker
 
 from apps.billing import app as billing
 from apps.cli.system import BROKERS
+from apps.ingress import api as ingress
 from apps.kit.clock import utc_now
 from apps.kit.publishing import publish
 from apps.kit.settings import get_settings
 from apps.notifications import app as notifications
 from apps.notifications.application import Notifier
 from apps.notifications.messages import Messages
-from apps.orders import api as ingress
 from apps.orders import app as orders
 from apps.orders.domain import Status
 from apps.stock import app as stock

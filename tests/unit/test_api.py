@@ -12,7 +12,8 @@ import httpx
 import pytest
 from pymongo.errors import NotPrimaryError, ServerSelectionTimeoutError
 
-from apps.orders.api import BODY_LIMIT_BYTES, api, order_book, order_relay
+from apps.ingress.api import BODY_LIMIT_BYTES, api
+from apps.orders.api import order_book, order_relay
 from apps.orders.application import AcceptedOrder, OrderFilter, Position
 from apps.orders.domain import Status
 from apps.orders.mongo import Order

@@ -10,10 +10,12 @@ from faststream.rabbit.publisher import RabbitPublisher
 from apps.cli.system import BROKERS, bindings
 from apps.kit.broker import EventBroker
 from apps.kit.topology import (
+    ARCHIVED_QUEUES,
     DEAD,
     DELIVERY_LIMIT,
     EVENTS,
     EXCHANGES,
+    REPLAY,
     RETRY_LEVELS,
     UNROUTED,
     RetryLevel,
@@ -24,7 +26,8 @@ from apps.kit.topology import (
 from contracts import EVENTS as EVENT_TYPES
 from contracts import OrderCreated
 
-INBOXES = [consumer.queue for broker in BROKERS for consumer in broker.consumers]
+CONSUMED = [consumer.queue for broker in BROKERS for consumer in broker.consumers]
+INBOXES = [queue for queue in CONSUMED if event_of(queue)]
 
 of_every_inbox = pytest.mark.parametrize("queue", INBOXES, ids=lambda queue: queue.name)
 
@@ -42,15 +45,16 @@ def test_inbox_survives_and_gives_up_in_the_end(queue: RabbitQueue) -> None:
 def test_inbox_receives_one_event(queue: RabbitQueue) -> None:
     """Its routing key is one topic, without wildcards, and its name says whose it is and of what."""
     event = event_of(queue)
+    assert event is not None
     assert queue.routing_key == event.topic
-    app, _, name = queue.name.partition(".")
-    assert event.topic == f"{name.replace('-', '.')}.v{event.version}"
+    app = queue.name.partition(".")[0]
+    assert queue.name == inbox(app, event).name
     assert app in {broker.app for broker in BROKERS}
 
 
 def test_each_inbox_has_one_consumer() -> None:
     """No two handlers share a queue, or each would see only some of its events."""
-    assert max(Counter(queue.name for queue in INBOXES).values()) == 1
+    assert max(Counter(queue.name for queue in CONSUMED).values()) == 1
 
 
 def test_every_event_is_received_by_someone() -> None:
@@ -60,9 +64,22 @@ def test_every_event_is_received_by_someone() -> None:
 
 def test_every_queue_is_a_durable_quorum_queue() -> None:
     """Also those of the retry levels, the dead letters and the unrouted."""
-    for _, queue in bindings():
+    for _, queue, _ in bindings():
         assert queue.durable, queue.name
         assert queue.arguments["x-queue-type"] == "quorum", queue.name
+
+
+@of_every_inbox
+def test_inbox_is_reached_by_its_event_and_by_its_name(queue: RabbitQueue) -> None:
+    """What is replayed goes to the one consumer that failed, not to all that the event is for."""
+    led_by = {(binding.exchange, binding.routing_key) for binding in bindings() if binding.queue == queue}
+    assert led_by == {(EVENTS, queue.routing_key), (REPLAY, queue.name)}
+
+
+@pytest.mark.parametrize("queue", ARCHIVED_QUEUES, ids=lambda queue: queue.name)
+def test_archived_queue_never_drops_a_message(queue: RabbitQueue) -> None:
+    """RabbitMQ 4 gives up after 20 redeliveries unless told otherwise, and there is no further place."""
+    assert queue.arguments["x-delivery-limit"] > 1_000_000_000
 
 
 def test_every_exchange_is_durable() -> None:
@@ -75,7 +92,7 @@ def test_unrouted_events_are_caught() -> None:
     """What no queue is bound for goes to the alternate exchange, which has a queue."""
     assert EVENTS.type is ExchangeType.TOPIC
     assert EVENTS.arguments == {"alternate-exchange": UNROUTED.name}
-    fed = {exchange.name for exchange, _ in bindings()}
+    fed = {binding.exchange.name for binding in bindings()}
     assert {UNROUTED.name, DEAD.name} <= fed
 
 
