@@ -23,6 +23,7 @@ from apps.kit.errors import DependencyUnavailable
 from apps.kit.producer import Producer
 from apps.kit.recovery import RecoveryMiddleware
 from apps.kit.settings import get_settings
+from apps.kit.suspects import Suspects
 from apps.kit.topology import declare, event_of
 from apps.kit.upkeep import keep_bound
 from apps.kit.waiting import Waiting
@@ -59,6 +60,7 @@ class EventBroker(RabbitBroker):
         self.registry = CollectorRegistry()
         """Metrics of this process, served at `/metrics`."""
         self.waiting = Waiting()
+        self.suspects = Suspects()
         self._upkeep: asyncio.Task[None] | None = None
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)

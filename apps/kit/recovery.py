@@ -78,11 +78,15 @@ class RecoveryMiddleware(BaseMiddleware[RabbitPublishCommand, IncomingMessage | 
         broker: EventBroker = self.context.get_local("broker")
         subscriber: RabbitSubscriber = self.context.get_local("handler_")
         is_archive = subscriber.queue in ARCHIVED_QUEUES
+
+        async def handle() -> Any:
+            async with broker.suspects.turn(msg.raw_message):
+                return await call_next(msg)
+
         with bound_contextvars(**_about(await msg.decode(), msg)):
             # What is in an archive's queue has no other place to go: whatever fails, it waits.
-            result = await broker.waiting.out(
-                lambda: call_next(msg), msg.raw_message, (Exception,) if is_archive else OUT_OF_REACH
-            )
+            out_of_reach = (Exception,) if is_archive else OUT_OF_REACH
+            result = await broker.waiting.out(handle, msg.raw_message, out_of_reach)
             outcome = result.body if hasattr(result, "body") else result
             log.info("handled", outcome=getattr(outcome, "topic", None))
             return result

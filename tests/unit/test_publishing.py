@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterator
 
 import pytest
-from aio_pika.exceptions import AMQPConnectionError, ChannelAccessRefused
+from aio_pika.exceptions import AMQPConnectionError, ChannelNotFoundEntity
 from faststream.rabbit.publisher.producer import AioPikaFastProducerImpl
 
 from apps.kit.broker import EventBroker
@@ -51,10 +51,10 @@ async def test_publish_that_was_not_confirmed_fails(
 
 async def test_refused_publish_is_no_outage(confirm: list[BaseException | None]) -> None:
     """What RabbitMQ refuses fails as such: waiting would not help."""
-    confirm[0] = ChannelAccessRefused("no right")
+    confirm[0] = ChannelNotFoundEntity("no such exchange")
     with pytest.raises(PublishFailed) as failure:
         await publish(EventBroker("tests"), ORDER)
-    assert isinstance(failure.value.__cause__, ChannelAccessRefused)
+    assert isinstance(failure.value.__cause__, ChannelNotFoundEntity)
 
 
 async def test_caller_that_is_cancelled_stays_cancelled(confirm: list[BaseException | None]) -> None:
