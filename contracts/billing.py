@@ -1,13 +1,13 @@
 """Billing: what a customer owes."""
 
 from decimal import Decimal
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 from uuid import UUID
 
 from pydantic import ConfigDict, Field, model_validator
 
 from contracts.amounts import Currency, Money, Rate, Timestamp, check_decimals
-from contracts.event import Event
+from contracts.event import MOST_ITEMS, Bounded, Event
 from contracts.orders import (
     EXAMPLE_CONTENT,
     EXAMPLE_CUSTOMER,
@@ -61,8 +61,8 @@ class InvoiceIssued(Event):
     reference: Reference = None
     customer: Customer = Field(description="Who is billed.")
     currency: Currency
-    lines: tuple[InvoiceLine, ...] = Field(
-        min_length=1, max_length=1000, description="What is billed, with the tax of each line."
+    lines: Annotated[tuple[InvoiceLine, ...], Bounded] = Field(
+        min_length=1, max_length=MOST_ITEMS, description="What is billed, with the tax of each line."
     )
     subtotal: Money = Field(description="Sum of the lines before tax.", examples=["35.64"])
     tax: Money = Field(description="Sum of the lines' taxes.", examples=["7.13"])

@@ -7,7 +7,7 @@ from uuid import UUID
 from pydantic import ConfigDict, Field, field_validator
 
 from contracts.amounts import Currency, Money, Timestamp, check_decimals
-from contracts.event import Contract, Event
+from contracts.event import MOST_ITEMS, Bounded, Contract, Event
 
 Sku = Annotated[
     str,
@@ -108,8 +108,8 @@ class OrderContent(Contract):
     reference: Reference = None
     customer: Customer = Field(description="Who ordered.")
     currency: Currency
-    lines: tuple[OrderLine, ...] = Field(
-        min_length=1, max_length=1000, description="What was ordered, 1 to 1,000 lines."
+    lines: Annotated[tuple[OrderLine, ...], Bounded] = Field(
+        min_length=1, max_length=MOST_ITEMS, description="What was ordered, 1 to 1,000 lines."
     )
     total: Money = Field(
         description="Sum of quantity times unit price over all lines, before tax.", examples=["35.64"]

@@ -1,13 +1,13 @@
 """Stock: whether an order can be served, and what is on the shelf."""
 
 from enum import StrEnum
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 from uuid import UUID
 
 from pydantic import ConfigDict, Field, model_validator
 
 from contracts.amounts import Timestamp
-from contracts.event import Contract, Event
+from contracts.event import MOST_ITEMS, Bounded, Contract, Event
 from contracts.orders import (
     EXAMPLE_CONTENT,
     EXAMPLE_CUSTOMER,
@@ -77,8 +77,8 @@ class OrderRejected(Event):
     reference: Reference = None
     customer: Customer = Field(description="Who ordered.")
     rejected_at: Timestamp = Field(description="When it was refused, RFC 3339.")
-    reasons: tuple[RejectionReason, ...] = Field(
-        min_length=1, description="Every article that stood in the way."
+    reasons: Annotated[tuple[RejectionReason, ...], Bounded] = Field(
+        min_length=1, max_length=MOST_ITEMS, description="Every article that stood in the way."
     )
 
 

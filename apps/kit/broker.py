@@ -106,7 +106,8 @@ class EventBroker(RabbitBroker):
                 await asyncio.sleep(_RECONNECT_SECONDS)
             else:
                 self.waiting.begin()
-                self._upkeep = asyncio.create_task(keep_bound(self))
+                if self.consumers:
+                    self._upkeep = asyncio.create_task(keep_bound(self))
                 return
 
     async def start_once(self) -> None:

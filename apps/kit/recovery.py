@@ -55,10 +55,12 @@ log = get_logger()
 def reason_for(error: BaseException) -> str:
     """One sentence that says what was wrong and where, without the customer's data."""
     if isinstance(error, ValidationError):
-        return explain(error)
-    if isinstance(error, PyMongoError):  # its text quotes whole documents
-        return f"{type(error).__name__} with code {getattr(error, 'code', None)}"
-    return (str(error) or type(error).__name__)[:_REASON_CHARACTERS]
+        reason = explain(error)
+    elif isinstance(error, PyMongoError):  # its text quotes whole documents
+        reason = f"{type(error).__name__} with code {getattr(error, 'code', None)}"
+    else:
+        reason = str(error) or type(error).__name__
+    return reason[:_REASON_CHARACTERS]
 
 
 def traceback_of(error: BaseException) -> str:

@@ -324,3 +324,11 @@ def test_event_id_follows_topic_and_natural_key_only(event: type[Event]) -> None
     assert first.event_id == later.event_id
     assert first.event_id != other.event_id
     assert len({kind.model_validate(kind.example).event_id for kind in EVENTS}) == len(EVENTS)
+
+
+def test_only_the_first_hundred_mistakes_are_listed() -> None:
+    """Nobody reads more, and what is left out is counted."""
+    problems = field_problems(refusal(OrderCreated, {**OrderCreated.example, "lines": [{}] * 200}).errors())
+    assert len(problems) == 101
+    assert problems[0] == ("lines.0.sku", "Field required")
+    assert problems[-1] == ("", "and 500 more")

@@ -1,6 +1,10 @@
 """What is said of a failure: enough to mend it, and nothing of the customer."""
 
+import json
+import time
+
 import pytest
+from pydantic import ValidationError
 from pymongo.errors import BulkWriteError, OperationFailure
 
 from apps.kit.recovery import reason_for, traceback_of
@@ -49,3 +53,17 @@ def test_contract_error_names_fields_and_not_what_stood_in_them() -> None:
 def test_long_reason_is_cut() -> None:
     """Headers have a limit, and an error's text has none."""
     assert len(reason_for(RuntimeError("x" * 100_000))) == 1000
+
+
+@pytest.mark.parametrize("lines", [1000, 160_000])
+def test_thousands_of_mistakes_are_told_quickly_and_shortly(lines: int) -> None:
+    """However much is wrong in one message, its worker goes on, and the reason fits into a header."""
+    body = json.dumps({**OrderCreated.example, "lines": [{}] * lines})
+    began = time.process_time()
+    with pytest.raises(ValidationError) as refusal:
+        OrderCreated.model_validate_json(body)
+    reason = reason_for(refusal.value)
+
+    assert time.process_time() - began < 1
+    assert reason.startswith("lines")
+    assert len(reason) <= 1000
