@@ -15,6 +15,16 @@ test *arguments:
 unit *arguments:
     pytest tests/unit {{ arguments }}
 
+[doc("Run every fault scenario, about 18 minutes; `--seed` repeats a run, `--report FILE` writes the table.")]
+[group("check")]
+faults *arguments:
+    pytest tests/faults --faults {{ arguments }}
+
+[doc("Run tests on RabbitMQ 4, from a Debian root that is made once; needs root. Arguments go to pytest.")]
+[group("check")]
+rabbitmq-4 *arguments:
+    server="$(tests/servers/rabbitmq-4)" && ORDERFLOW_RABBITMQ_SERVER="$server" pytest {{ arguments }}
+
 [doc("Check style, format, types and which package may import which.")]
 [group("check")]
 lint:

@@ -32,7 +32,14 @@ class ApiClient:
         """Post JSON, and return the answer's; raises as `get` does."""
         return self._json("POST", path, json=body, headers=headers)
 
+    def download(self, path: str) -> bytes:
+        """The bytes at a path; raises as `get` does."""
+        return self._answer("GET", path).content
+
     def _json(self, method: str, path: str, **request: Any) -> Any:
+        return self._answer(method, path, **request).json()
+
+    def _answer(self, method: str, path: str, **request: Any) -> httpx.Response:
         try:
             answer = self._http.request(method, path, **request)
         except httpx.HTTPError as error:
@@ -43,7 +50,7 @@ class ApiClient:
             raise DependencyUnavailable(f"{self.url} answers {answer.status_code}: {_detail(answer)}")
         if answer.is_client_error:
             raise UsageError(_detail(answer))
-        return answer.json()
+        return answer
 
 
 def _detail(answer: httpx.Response) -> str:

@@ -3,8 +3,10 @@
 import json
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import typer
 
@@ -14,8 +16,9 @@ from apps.cli.output import AsJson, progress, result, show_json, show_table
 
 app = typer.Typer(help="Place, find and follow orders.", no_args_is_help=True)
 
-FINAL = {"notified", "unreachable", "rejected", "cancelled"}
+EXIT_REFUSED = 2
 _POLL_SECONDS = 0.3
+_PAGE = 200
 
 
 @app.command()
@@ -89,6 +92,12 @@ def show(order_id: Annotated[str, typer.Argument(help="The order's id.")], as_js
         [(line["sku"], line["description"], line["quantity"], line["unit_price"]) for line in order["lines"]],
     )
     show_table(("at", "event", "event id"), [_entry(entry) for entry in order["timeline"]])
+    if order["dead_letters"]:
+        names = ("dead_letter_id", "queue", "event_type", "opened_at", "reason")
+        show_table(
+            [name.replace("_", " ") for name in names],
+            [[letter[name] for name in names] for letter in order["dead_letters"]],
+        )
 
 
 @app.command(name="list")
@@ -96,27 +105,74 @@ def list_orders(
     status: Annotated[str | None, typer.Option(help="Only orders that are there now.")] = None,
     customer: Annotated[str | None, typer.Option(help="Only orders of this customer.")] = None,
     reference: Annotated[str | None, typer.Option(help="Only orders with this number of the shop's.")] = None,
+    stuck: Annotated[
+        bool, typer.Option("--stuck", help="Only orders that await something without news for long.")
+    ] = False,
     limit: Annotated[int, typer.Option(min=1, max=200, help="Most orders to list.")] = 20,
     cursor: Annotated[str | None, typer.Option(help="Go on behind the page that gave this.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List orders, newest first.
+    """List orders, newest first; stuck ones, the longest without news first.
 
     Example: orderflow order list --status rejected --json
     """
     page = ApiClient().get(
-        "/v1/orders", status=status, customer_id=customer, reference=reference, limit=limit, cursor=cursor
+        "/v1/orders",
+        status=status,
+        customer_id=customer,
+        reference=reference,
+        stuck=stuck or None,
+        limit=limit,
+        cursor=cursor,
     )
     if as_json:
         show_json(page)
         return
     names = ("order_id", "status", "reference", "customer_id", "total", "currency", "invoice_number")
+    if stuck:
+        names = (
+            "order_id",
+            "status",
+            "changed_at",
+            "awaits",
+            "open_dead_letters",
+            "reference",
+            "customer_id",
+        )
     show_table(
         [name.replace("_", " ") for name in names],
-        [[order[name] for name in names] for order in page["orders"]],
+        [[_cell(order[name]) for name in names] for order in page["orders"]],
     )
     if page["next_cursor"]:
         progress.print(f"more: --cursor {page['next_cursor']}", soft_wrap=True)
+
+
+@app.command()
+def resend(
+    order_ids: Annotated[list[str] | None, typer.Argument(metavar="ID...", help="The orders' ids.")] = None,
+    stuck: Annotated[
+        bool, typer.Option("--stuck", help="All orders that `order list --stuck` shows.")
+    ] = False,
+) -> None:
+    """Publish orders again, each with the same event id: whoever missed something hears of it.
+
+    Exit codes: 0 all are published, 2 some were refused, each with its reason.
+
+    Example: orderflow order resend 7d2c2f3e-6e0a-5c1b-9a43-0f6a2b6a1c55
+    """
+    if bool(order_ids) == stuck:
+        raise UsageError("give the ids of orders or --stuck, one of the two")
+    api, resent, refused = ApiClient(), 0, 0
+    for order_id in _stuck(api) if stuck else order_ids or []:
+        try:
+            api.post(f"/v1/orders/{quote(order_id, safe='')}/resend", None)
+            resent += 1
+        except UsageError as error:
+            progress.print(f"{order_id}: {error}", markup=False, soft_wrap=True)
+            refused += 1
+    result.print(f"{resent} {'order' if resent == 1 else 'orders'} published again")
+    if refused:
+        raise typer.Exit(EXIT_REFUSED)
 
 
 @app.command()
@@ -147,11 +203,22 @@ def watch(
 
 
 def is_settled(order: dict[str, Any]) -> bool:
-    """Whether nothing more is to happen: the status is final and the customer told, if that is possible."""
-    seen = {entry["event"] for entry in order["timeline"]}
-    decided = seen & {"InvoiceIssued", "OrderRejected"}
-    told = any(event.startswith("Notification") for event in seen)
-    return order["status"] in FINAL and bool(decided) and told
+    """Whether nothing more is to happen: the order is decided and the customer told, if that is possible."""
+    return not order["awaits"]
+
+
+def _stuck(api: ApiClient) -> Iterator[str]:
+    """The ids of all stuck orders, page by page; one that is sent again meanwhile only leaves the list."""
+    cursor = None
+    while True:
+        page = api.get("/v1/orders", stuck=True, limit=_PAGE, cursor=cursor)
+        yield from (order["order_id"] for order in page["orders"])
+        if (cursor := page["next_cursor"]) is None:
+            return
+
+
+def _cell(value: Any) -> Any:
+    return ", ".join(value) if isinstance(value, list) else value
 
 
 def _entry(entry: dict[str, str]) -> tuple[str, str, str]:

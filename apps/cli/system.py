@@ -13,6 +13,7 @@ from apps.kit.topology import EXCHANGES, SHARED_BINDINGS, Binding, bindings_of
 from apps.kit.worker import specification
 from apps.notifications import app as notifications
 from apps.orders import app as orders
+from apps.recovery import app as recovery
 from apps.stock import app as stock
 
 BROKERS: tuple[EventBroker, ...] = (
@@ -21,6 +22,7 @@ BROKERS: tuple[EventBroker, ...] = (
     stock.broker,
     billing.broker,
     notifications.broker,
+    recovery.broker,
 )
 
 
@@ -37,6 +39,7 @@ def documents() -> dict[str, SpecificationFactory]:
         "stock": stock.app.schema,
         "billing": billing.app.schema,
         "notifications": notifications.app.schema,
+        "recovery": recovery.app.schema,
         "system": together,
     }
 

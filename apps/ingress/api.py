@@ -18,9 +18,14 @@ from apps.kit.problems import BodyLimit, Problem, install_problem_handlers
 from apps.kit.signals import stop_on_sigterm
 from apps.kit.topology import outcome
 from apps.orders import api as orders
+from apps.orders.backlog import BacklogMetrics, unpublished_check
 from apps.orders.mongo import DOCUMENTS, MongoOrderBook
 from apps.orders.relay import Relay
-from contracts import OrderCreated
+from apps.recovery import api as recovery
+from apps.recovery.letters import MongoLetters
+from apps.recovery.mongo import DOCUMENTS as RECOVERY_DOCUMENTS
+from apps.recovery.repair import Repair
+from contracts import DeadLetterClosed, OrderCreated
 
 BODY_LIMIT_BYTES = 1024 * 1024
 
@@ -28,16 +33,27 @@ log = get_logger()
 
 broker = EventBroker("ingress")
 broker.publisher(**outcome(OrderCreated))
+broker.publisher(**outcome(DeadLetterClosed))
+backlog = BacklogMetrics(broker.registry)
 
 
 @asynccontextmanager
 async def lifespan(api: FastAPI) -> AsyncIterator[None]:
     configure_logging("ingress")
     stop_on_sigterm()
-    async with open_database("orders", *DOCUMENTS) as engine:
+    async with (
+        open_database("orders", *DOCUMENTS) as engine,
+        open_database("recovery", *RECOVERY_DOCUMENTS) as archive,
+    ):
         api.state.orders = MongoOrderBook(engine)
         api.state.relay = Relay(api.state.orders, broker)
-        api.state.checks = {"mongodb": mongodb_check(engine), "rabbitmq": broker_check(broker)}
+        api.state.letters = MongoLetters(archive)
+        api.state.repair = Repair(api.state.letters, broker)
+        api.state.checks = {
+            "mongodb": mongodb_check(engine),
+            "rabbitmq": broker_check(broker),
+            "oldest_unpublished": unpublished_check(api.state.orders),
+        }
         tasks = [asyncio.create_task(broker.start()), asyncio.create_task(api.state.relay.run())]
         log.info("started")
         yield
@@ -51,7 +67,7 @@ async def lifespan(api: FastAPI) -> AsyncIterator[None]:
 api = FastAPIOffline(
     title="Orderflow",
     version="1.0.0",
-    summary="Place orders and see where each of them is.",
+    summary="Place orders, see where each of them is, and repair what failed.",
     lifespan=lifespan,
     license_info={"name": "MIT", "identifier": "MIT"},
     responses={422: {"model": Problem, "description": "What is wrong, and in which field."}},
@@ -61,6 +77,7 @@ install_problem_handlers(api)
 api.add_middleware(BodyLimit, limit_bytes=BODY_LIMIT_BYTES)
 api.add_middleware(HttpMetrics, registry=broker.registry)
 api.include_router(orders.router)
+api.include_router(recovery.router)
 
 
 @api.get("/health/live", tags=["operation"], summary="The process answers")
@@ -70,12 +87,13 @@ async def live() -> dict[str, str]:
 
 @api.get("/health/ready", tags=["operation"], summary="Orders can be accepted", responses={503: {}})
 async def ready(request: Request) -> Response:
-    """Ready while MongoDB answers; RabbitMQ is shown too, but without it orders are accepted and wait."""
+    """Ready while MongoDB answers; the rest is only shown: without RabbitMQ orders are accepted and wait."""
     states = await run_checks(request.app.state.checks)
     is_ready = states["mongodb"] == "ok"
     return Response(report(is_ready, states), 200 if is_ready else 503, media_type="application/json")
 
 
 @api.get("/metrics", include_in_schema=False)
-async def metrics() -> Response:
+async def metrics(book: orders.OrderBook) -> Response:
+    await backlog.refresh(book)
     return Response(generate_latest(broker.registry), media_type="text/plain; version=0.0.4")

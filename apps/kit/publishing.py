@@ -3,8 +3,10 @@
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-from aio_pika.exceptions import AMQPError
+import aio_pika
+from aio_pika.exceptions import AMQPError, PublishError
 from faststream.exceptions import FastStreamException
+from faststream.rabbit import RabbitExchange
 
 from apps.kit.broker import EventBroker
 from apps.kit.errors import DependencyUnavailable
@@ -17,8 +19,15 @@ Publish = Callable[[Event], Awaitable[None]]
 class PublishFailed(DependencyUnavailable):
     """Not confirmed: the event may have arrived or not. Publish it again, its id makes a repeat harmless."""
 
-    def __init__(self, event: Event, cause: BaseException) -> None:
-        super().__init__(f"{event.topic} {event.correlation_id}: {str(cause) or type(cause).__name__}")
+    def __init__(self, what: str, cause: BaseException) -> None:
+        super().__init__(f"{what}: {str(cause) or type(cause).__name__}")
+
+
+class Undeliverable(Exception):  # noqa: N818
+    """No queue is bound for the message, so it certainly did not arrive."""
+
+    def __init__(self, exchange: RabbitExchange, routing_key: str) -> None:
+        super().__init__(f"nothing is bound to the exchange {exchange.name} for {routing_key!r}")
 
 
 async def publish(broker: EventBroker, event: Event) -> None:
@@ -30,7 +39,24 @@ async def publish(broker: EventBroker, event: Event) -> None:
     try:
         await broker.publish(event, exchange=EVENTS, routing_key=event.topic, persist=True)
     except (DependencyUnavailable, AMQPError, RuntimeError, FastStreamException) as error:
-        raise PublishFailed(event, error) from error
+        raise PublishFailed(f"{event.topic} {event.correlation_id}", error) from error
+
+
+async def publish_message(
+    broker: EventBroker, message: aio_pika.Message, exchange: RabbitExchange, routing_key: str
+) -> None:
+    """Publish a message as it is, without making an event of it, and wait for the confirm.
+
+    Raises:
+        Undeliverable: RabbitMQ returned it.
+        PublishFailed: RabbitMQ is out of reach, refused it, or did not confirm in time.
+    """
+    try:
+        await broker.publish(message, exchange=exchange, routing_key=routing_key, persist=True)
+    except PublishError as error:
+        raise Undeliverable(exchange, routing_key) from error
+    except (DependencyUnavailable, AMQPError, RuntimeError, FastStreamException) as error:
+        raise PublishFailed(f"{routing_key} {message.message_id}", error) from error
 
 
 @asynccontextmanager

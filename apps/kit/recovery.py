@@ -199,6 +199,6 @@ def _readable(message: IncomingMessage, subscriber: RabbitSubscriber) -> Event |
     """The event in a failed message, unless that is what failed."""
     expected = event_of(subscriber.queue)
     try:
-        return expected and expected.model_validate_json(message.body)
+        return expected.model_validate_json(message.body) if expected else None
     except ValidationError:
         return None

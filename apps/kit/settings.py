@@ -51,6 +51,14 @@ class Settings(BaseSettings):
 
     relay_after_seconds: float = Field(default=5, gt=0)
     """An accepted order that RabbitMQ has not confirmed for this long is published again."""
+    unpublished_alarm_seconds: float = Field(default=60, gt=0)
+    """From this age on an accepted order that RabbitMQ has not confirmed shows in the ingress's readiness."""
+    stuck_after_seconds: float = Field(default=900, gt=0)
+    """An order that awaits something and was not heard of for this long is stuck: more than all retry
+    pauses together, which are 677 s by default, so that a message that is tried again is none."""
+
+    dead_letter_retention_days: int = Field(default=30, ge=1, le=3650)
+    """How long a dead letter stays in the archive after it was replayed or discarded."""
 
     tax_rates: Annotated[dict[str, Decimal], AfterValidator(_rates_by_country)] = {}
     """Tax rate by the customer's country, as JSON: `{"GB": "0.20"}`; 0 for all others."""

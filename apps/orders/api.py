@@ -9,12 +9,15 @@ from fastapi import APIRouter, BackgroundTasks, Depends, Header, Query, Request,
 
 from apps.kit.clock import utc_now
 from apps.kit.problems import InvalidField, Problem, ProblemError
+from apps.kit.publishing import PublishFailed
 from apps.kit.settings import get_settings
 from apps.orders.application import AcceptedOrder, OrderFilter, Position
+from apps.orders.backlog import stuck_after
+from apps.orders.document import Order
 from apps.orders.domain import Status
 from apps.orders.mongo import MongoOrderBook
 from apps.orders.relay import Relay
-from apps.orders.views import Accepted, NewOrder, OrderPage, OrderView
+from apps.orders.views import Accepted, NewOrder, OrderPage, OrderView, Resent
 from contracts import OrderCreated
 
 router = APIRouter()
@@ -100,10 +103,34 @@ async def place_order(
 )
 async def show_order(order_id: UUID, orders: OrderBook) -> OrderView:
     """Status, lines and everything that happened, however the order came in."""
-    order = await orders.find(order_id)
-    if order is None:
-        raise ProblemError(404, f"order_id: no order {order_id} is known")
-    return OrderView.of(order)
+    return OrderView.of(await _known(order_id, orders))
+
+
+@router.post(
+    "/v1/orders/{order_id}/resend",
+    status_code=202,
+    tags=["orders"],
+    summary="Publish an order again",
+    responses={
+        404: {"model": Problem, "description": "No such order is known (yet)."},
+        409: {"model": Problem, "description": "Not all of its content is known."},
+        503: {"model": Problem, "description": "RabbitMQ did not confirm it; try again."},
+    },
+)
+async def resend_order(order_id: UUID, orders: OrderBook, relay: OrderRelay) -> Resent:
+    """Publish its OrderCreated again, with the same event id.
+
+    Each app repeats what it has decided, so whoever missed something hears of it; no effect is doubled.
+    """
+    order = await _known(order_id, orders)
+    event = order.created
+    if event is None:
+        raise ProblemError(409, f"order_id: not all of the content of order {order_id} is known")
+    try:
+        await relay.publish(event)
+    except PublishFailed as error:
+        raise ProblemError(503, f"RabbitMQ did not confirm the order: {error}; try again") from error
+    return Resent(order_id=order_id, event_id=event.event_id)
 
 
 @router.get("/v1/orders", tags=["orders"], summary="List orders")
@@ -112,10 +139,14 @@ async def list_orders(
     status: Annotated[Status | None, Query(description="Only orders that are there now.")] = None,
     customer_id: Annotated[str | None, Query(description="Only orders of this customer.")] = None,
     reference: Annotated[str | None, Query(description="Only orders with this number of the shop's.")] = None,
+    *,
+    stuck: Annotated[
+        bool, Query(description="Only orders that await something, and were not heard of for long.")
+    ] = False,
     limit: Annotated[int, Query(ge=1, le=200, description="Most orders on a page.")] = 50,
     cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.")] = None,
 ) -> OrderPage:
-    """Newest first. The order of the list never changes, so paging misses and repeats nothing."""
+    """Newest first, or with `stuck` the longest unchanged first. Paging misses and repeats nothing."""
     try:
         after = Position.from_cursor(cursor) if cursor is not None else None
     except ValueError as error:
@@ -123,7 +154,20 @@ async def list_orders(
         raise ProblemError(
             422, f"cursor: {message}", [InvalidField(field="cursor", message=message)]
         ) from error
-    found = await orders.list(OrderFilter(status, customer_id, reference), after, limit + 1)
+    wanted = OrderFilter(status, customer_id, reference)
+    if stuck:
+        found = await orders.list_stuck(stuck_after(), wanted, after, limit + 1)
+    else:
+        found = await orders.list(wanted, after, limit + 1)
     page = found[:limit]
-    more = len(found) > limit
-    return OrderPage.of(page, Position(page[-1].recorded_at, page[-1].id) if more else None)
+    if len(found) == len(page):
+        return OrderPage.of(page, None)
+    last = page[-1]
+    return OrderPage.of(page, Position(last.changed_at if stuck else last.recorded_at, last.id))
+
+
+async def _known(order_id: UUID, orders: MongoOrderBook) -> Order:
+    order = await orders.find(order_id)
+    if order is None:
+        raise ProblemError(404, f"order_id: no order {order_id} is known")
+    return order

@@ -13,6 +13,8 @@ from apps.kit.worker import worker
 from apps.orders import application
 from apps.orders.mongo import DOCUMENTS, MongoOrderBook
 from contracts import (
+    DeadLetterClosed,
+    DeadLetterOpened,
     InvoiceIssued,
     NotificationSent,
     NotificationSkipped,
@@ -67,4 +69,16 @@ async def on_notification_sent(event: NotificationSent, read_model: ReadModel) -
 @broker.subscriber(inbox("orders", NotificationSkipped), EVENTS)
 async def on_notification_skipped(event: NotificationSkipped, read_model: ReadModel) -> None:
     """Show that there was no way to tell the customer."""
+    await read_model.record(event)
+
+
+@broker.subscriber(inbox("orders", DeadLetterOpened), EVENTS)
+async def on_dead_letter_opened(event: DeadLetterOpened, read_model: ReadModel) -> None:
+    """Show that a message about the order waits for an operator."""
+    await read_model.record(event)
+
+
+@broker.subscriber(inbox("orders", DeadLetterClosed), EVENTS)
+async def on_dead_letter_closed(event: DeadLetterClosed, read_model: ReadModel) -> None:
+    """Show that an operator has dealt with it."""
     await read_model.record(event)

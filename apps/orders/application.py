@@ -33,14 +33,15 @@ class OrderFilter:
 
 @dataclass(frozen=True)
 class Position:
-    """A place in the list of orders, newest first: just behind one order."""
+    """A place in a list of orders: just behind one order."""
 
-    recorded_at: datetime
+    at: datetime
+    """The time by which the list is ordered."""
     order_id: UUID
 
     def cursor(self) -> str:
         """An opaque text for clients to hand back."""
-        return urlsafe_b64encode(f"{self.recorded_at.isoformat()} {self.order_id}".encode()).decode()
+        return urlsafe_b64encode(f"{self.at.isoformat()} {self.order_id}".encode()).decode()
 
     @classmethod
     def from_cursor(cls, cursor: str) -> "Position":
@@ -49,9 +50,9 @@ class Position:
         Raises:
             ValueError: it was not made by `cursor`.
         """
-        recorded_at, order_id = urlsafe_b64decode(cursor).decode().split(" ")
+        at, order_id = urlsafe_b64decode(cursor).decode().split(" ")
         try:
-            return cls(datetime.fromisoformat(recorded_at).astimezone(UTC), UUID(order_id))
+            return cls(datetime.fromisoformat(at).astimezone(UTC), UUID(order_id))
         except OverflowError:
             raise ValueError("the time in it lies outside the years 1 to 9999") from None
 

@@ -3,74 +3,42 @@
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
-from odmantic import AIOEngine, Field, Model
-from pydantic import AwareDatetime
-from pymongo import ASCENDING, DESCENDING, IndexModel, ReturnDocument, UpdateOne
+from odmantic import AIOEngine
+from pymongo import ASCENDING, DESCENDING
 from pymongo.errors import BulkWriteError
 
 from apps.kit.batching import GroupCommit
 from apps.kit.clock import utc_now
 from apps.kit.mongo import is_duplicate_key
 from apps.orders.application import AcceptedOrder, OrderFilter, Position
-from apps.orders.domain import Effect, Status, effect_of
+from apps.orders.document import (
+    UNDER_WAY,
+    UNPUBLISHED,
+    UNPUBLISHED_INDEX,
+    Order,
+    accepted,
+    received,
+    update_of,
+)
+from apps.orders.domain import Status
 from contracts import Event, OrderCreated
 
-
-class Order(Model):
-    """One order under its id, filled in by whoever knows something of it first."""
-
-    id: UUID = Field(primary_field=True)
-    rank: int
-    """Rank of the status; only ever rises."""
-    recorded_at: AwareDatetime
-    """When the first trace of the order was stored; never changes, so lists are stable by it."""
-    content: dict[str, Any] | None = None
-    """Customer, currency, lines, total and time as in OrderCreated, in JSON."""
-    reference: str | None = None
-    customer_id: str | None = None
-    reasons: list[dict[str, Any]] = []
-    invoice_number: str | None = None
-    events: dict[str, dict[str, Any]] = {}
-    """Name and time of every event seen, by event id."""
-    idempotency_key: str | None = None
-    fingerprint: str | None = None
-    """SHA-256 of the request that came with the idempotency key."""
-    publish_at: AwareDatetime | None = None
-    """When the relay may publish the order; absent once RabbitMQ has confirmed it."""
-
-    model_config = {
-        "collection": "orders",
-        "indexes": lambda: [
-            IndexModel([("recorded_at", DESCENDING), ("_id", DESCENDING)], name="newest"),
-            IndexModel(
-                [("rank", ASCENDING), ("recorded_at", DESCENDING), ("_id", DESCENDING)], name="by_status"
-            ),
-            IndexModel(
-                [("customer_id", ASCENDING), ("recorded_at", DESCENDING), ("_id", DESCENDING)],
-                name="by_customer",
-            ),
-            IndexModel(
-                [("reference", ASCENDING), ("recorded_at", DESCENDING), ("_id", DESCENDING)],
-                name="by_reference",
-            ),
-            IndexModel(
-                [("idempotency_key", ASCENDING)],
-                name="idempotency_key",
-                unique=True,
-                partialFilterExpression={"idempotency_key": {"$type": "string"}},
-            ),
-            IndexModel(
-                [("publish_at", ASCENDING)],
-                name="unpublished",
-                partialFilterExpression={"rank": Status.RECEIVED.rank},
-            ),
-        ],
-    }
-
-
 DOCUMENTS = (Order,)
+
+_OPEN_DEAD_LETTER = {
+    "$anyElementTrue": {
+        "$map": {
+            "input": {"$objectToArray": {"$ifNull": ["$dead_letters", {}]}},
+            "in": {"$and": ["$$this.v.opened", {"$not": ["$$this.v.closed"]}]},
+        }
+    }
+}
+_IS_REAL: dict[str, Any] = {
+    "$or": [{"rank": {"$gt": Status.RECEIVED.rank}}, {"content": {"$ne": None}}, {"$expr": _OPEN_DEAD_LETTER}]
+}
+"""Not what is known only by dead letters that are all closed: perhaps there never was such an order."""
 
 
 class MongoOrderBook:
@@ -94,43 +62,75 @@ class MongoOrderBook:
     async def find(self, order_id: UUID) -> Order | None:
         return await self._engine.find_one(Order, Order.id == order_id)
 
-    async def list(self, wanted: OrderFilter, after: Position | None, limit: int) -> list[Order]:
+    async def list(self, wanted: OrderFilter, after: Position | None, limit: int) -> Sequence[Order]:
         """Newest first, from just behind `after`."""
-        query: dict[str, Any] = {}
-        if wanted.status is not None:
-            query["rank"] = wanted.status.rank
-        if wanted.customer_id is not None:
-            query["customer_id"] = wanted.customer_id
-        if wanted.reference is not None:
-            query["reference"] = wanted.reference
-        if after is not None:
-            query["$or"] = [
-                {"recorded_at": {"$lt": after.recorded_at}},
-                {"recorded_at": after.recorded_at, "_id": {"$lt": after.order_id}},
-            ]
-        newest_first = [("recorded_at", DESCENDING), ("_id", DESCENDING)]
-        documents = await self._orders.find(query).sort(newest_first).limit(limit).to_list(limit)
-        return [Order.model_validate_doc(document) for document in documents]
+        return await self._page(_conditions(wanted), ("recorded_at", DESCENDING), after, limit)
 
-    async def claim_unpublished(self, lease: timedelta) -> OrderCreated | None:
-        """The order that waits longest to be published, kept from other relays for the time of the lease."""
-        now = utc_now()
-        document = await self._orders.find_one_and_update(
-            {"rank": Status.RECEIVED.rank, "publish_at": {"$lte": now}},
-            {"$set": {"publish_at": now + lease}},
-            sort=[("publish_at", ASCENDING)],
-            return_document=ReturnDocument.AFTER,
+    async def list_stuck(
+        self, unchanged_for: timedelta, wanted: OrderFilter, after: Position | None, limit: int
+    ) -> Sequence[Order]:
+        """Orders that await something and were not heard of for so long; the longest first.
+
+        Whatever changes leaves the list, and what gets stuck joins it at its end, so paging misses nothing.
+        """
+        stuck = await self._stuck(unchanged_for)
+        return await self._page([*_conditions(wanted), *stuck], ("changed_at", ASCENDING), after, limit)
+
+    async def count_stuck(self, unchanged_for: timedelta, limit: int) -> int:
+        """How many orders `list_stuck` would give, counted up to a limit."""
+        return await self._orders.count_documents({"$and": await self._stuck(unchanged_for)}, limit=limit)
+
+    async def oldest_unpublished(self) -> datetime | None:
+        """When the order was accepted that waits longest for RabbitMQ to confirm it."""
+        oldest = await self._orders.find_one(
+            UNPUBLISHED, {"recorded_at": 1}, sort=[("recorded_at", ASCENDING)], hint=UNPUBLISHED_INDEX
         )
-        if document is None:
-            return None
-        return OrderCreated(order_id=document["_id"], reference=document["reference"], **document["content"])
+        return oldest and oldest["recorded_at"]
+
+    async def claim_unpublished(self, lease: timedelta, limit: int) -> Sequence[OrderCreated]:
+        """Orders that are due to be published, oldest first, kept from other relays until the lease ends."""
+        now = utc_now()
+        due = {"rank": Status.RECEIVED.rank, "publish_at": {"$lte": now}}
+        found = self._orders.find(due, {"_id": 1}, hint=UNPUBLISHED_INDEX).sort("recorded_at").limit(limit)
+        ids = [document["_id"] async for document in found]
+        if not ids:
+            return []
+        claim = uuid4()
+        # The filter again: another relay may have claimed some of them meanwhile.
+        await self._orders.update_many(
+            {"_id": {"$in": ids}, **due}, {"$set": {"publish_at": now + lease, "claim": claim}}
+        )
+        claimed = self._orders.find({"_id": {"$in": ids}, "claim": claim})
+        orders = [Order.model_validate_doc(document) async for document in claimed.sort("recorded_at")]
+        return [created for order in orders if (created := order.created)]
 
     async def mark_published(self, order_id: UUID) -> None:
         """Take an order off the relay's list: RabbitMQ has it."""
         await self._published.add(order_id)
 
+    async def _stuck(self, unchanged_for: timedelta) -> Sequence[dict[str, Any]]:
+        # Compared by the clock that wrote them.
+        now = (await self._engine.client.admin.command("hello"))["localTime"]
+        return [{**UNDER_WAY, "changed_at": {"$lt": now - unchanged_for}}, _IS_REAL]
+
+    async def _page(
+        self,
+        conditions: Sequence[dict[str, Any]],
+        by: tuple[str, int],
+        after: Position | None,
+        limit: int,
+    ) -> Sequence[Order]:
+        field, direction = by
+        if after is not None:
+            behind = "$gt" if direction == ASCENDING else "$lt"
+            place = [{field: {behind: after.at}}, {field: after.at, "_id": {behind: after.order_id}}]
+            conditions = [*conditions, {"$or": place}]
+        query = {"$and": list(conditions)} if conditions else {}
+        found = self._orders.find(query).sort([by, ("_id", direction)]).limit(limit)
+        return [Order.model_validate_doc(document) async for document in found]
+
     async def _accept_group(self, orders: Sequence[AcceptedOrder]) -> Sequence[AcceptedOrder]:
-        documents = [_received(order).model_dump_doc() for order in orders]
+        documents = [received(order).model_dump_doc() for order in orders]
         try:
             await self._orders.insert_many(documents, ordered=False)
         except BulkWriteError as error:
@@ -139,11 +139,11 @@ class MongoOrderBook:
             repeats = [orders[problem["index"]] for problem in (error.details or {})["writeErrors"]]
             keys = [order.idempotency_key for order in repeats if order.idempotency_key is not None]
             first = {
-                document["idempotency_key"]: _accepted(document)
+                document["idempotency_key"]: accepted(document)
                 async for document in self._orders.find({"idempotency_key": {"$in": keys}})
             }
             # An order whose own id is there was stored by an earlier try of this very group.
-            stored = {accepted.event.order_id for accepted in first.values()}
+            stored = {one.event.order_id for one in first.values()}
             return [
                 order
                 if order.idempotency_key is None or order.event.order_id in stored
@@ -153,12 +153,14 @@ class MongoOrderBook:
         return orders
 
     async def _mark_published_group(self, order_ids: Sequence[UUID]) -> Sequence[None]:
-        await self._orders.update_many({"_id": {"$in": list(order_ids)}}, {"$unset": {"publish_at": ""}})
+        await self._orders.update_many(
+            {"_id": {"$in": list(order_ids)}}, {"$unset": {"publish_at": "", "claim": ""}}
+        )
         return [None] * len(order_ids)
 
     async def _record_group(self, events: Sequence[Event]) -> Sequence[None]:
         now = utc_now()
-        updates = [_update(event, effect_of(event), now) for event in events]
+        updates = [update_of(event, now) for event in events]
         try:
             await self._orders.bulk_write(updates, ordered=False)
         except BulkWriteError as error:
@@ -169,36 +171,10 @@ class MongoOrderBook:
         return [None] * len(events)
 
 
-def _update(event: Event, effect: Effect, now: datetime) -> UpdateOne:
-    seen = {"event": type(event).__name__, "at": event.occurred_at}
-    return UpdateOne(
-        {"_id": UUID(event.correlation_id)},
-        {
-            "$max": {"rank": effect.status.rank},
-            "$set": {**effect.facts, f"events.{event.event_id}": seen},
-            "$setOnInsert": {"recorded_at": now},
-        },
-        upsert=True,
-    )
-
-
-def _received(order: AcceptedOrder) -> Order:
-    effect = effect_of(order.event)
-    return Order(
-        id=order.event.order_id,
-        rank=Status.RECEIVED.rank,
-        recorded_at=order.event.placed_at,
-        idempotency_key=order.idempotency_key,
-        fingerprint=order.fingerprint,
-        publish_at=order.publish_at,
-        **effect.facts,
-    )
-
-
-def _accepted(document: dict[str, Any]) -> AcceptedOrder:
-    return AcceptedOrder(
-        event=OrderCreated(order_id=document["_id"], reference=document["reference"], **document["content"]),
-        publish_at=document.get("publish_at", document["recorded_at"]),
-        idempotency_key=document["idempotency_key"],
-        fingerprint=document["fingerprint"],
-    )
+def _conditions(wanted: OrderFilter) -> list[dict[str, Any]]:
+    given = {
+        "rank": wanted.status and wanted.status.rank,
+        "customer_id": wanted.customer_id,
+        "reference": wanted.reference,
+    }
+    return [{field: value} for field, value in given.items() if value is not None]

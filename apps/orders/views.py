@@ -9,8 +9,8 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from apps.orders.application import Position
-from apps.orders.domain import Status
-from apps.orders.mongo import Order
+from apps.orders.document import Order
+from apps.orders.domain import Status, Step
 from contracts import OrderContent, OrderLine, RejectionReason
 from contracts.amounts import Money
 from contracts.orders import EXAMPLE_CONTENT, EXAMPLE_ORDER_ID
@@ -66,6 +66,28 @@ class TimelineEntry(BaseModel):
     at: datetime = Field(description="When it happened, RFC 3339.")
 
 
+class OpenDeadLetter(BaseModel):
+    """A message about an order that could not be handled and waits for an operator."""
+
+    dead_letter_id: UUID = Field(description="Identifies it in the archive of dead letters.")
+    queue: str | None = Field(
+        description="Queue whose consumer gave it up; null if no queue wanted it.",
+        examples=["billing.order-validated"],
+    )
+    event_type: str | None = Field(
+        description="Its routing key, if that is known.", examples=["order.validated.v1"]
+    )
+    reason: str = Field(description="What was wrong.")
+    opened_at: datetime = Field(description="When it was archived, RFC 3339.")
+
+
+class Resent(BaseModel):
+    """OrderCreated is published again, and RabbitMQ has it."""
+
+    order_id: UUID = Field(description="Identifies the order everywhere.")
+    event_id: UUID = Field(description="Identifies the event; the same as the first time.")
+
+
 class OrderSummary(BaseModel):
     """Where an order is; what is not known yet is null."""
 
@@ -78,6 +100,12 @@ class OrderSummary(BaseModel):
     invoice_number: str | None = Field(description="Number of the invoice, once issued.")
     placed_at: datetime | None = Field(description="When the customer placed it.")
     recorded_at: datetime = Field(description="When Orderflow first knew of it; lists are ordered by it.")
+    changed_at: datetime = Field(description="When Orderflow last heard of it; stuck ones are ordered by it.")
+    awaits: list[Step] = Field(
+        description="What was not heard of yet: `order` (OrderCreated), `stock` (OrderValidated or "
+        "OrderRejected), `invoice`, `notification`. Empty once the order is through."
+    )
+    open_dead_letters: int = Field(description="How many messages about it wait for an operator.")
 
     @classmethod
     def of(cls, order: Order) -> Self:
@@ -100,6 +128,9 @@ class OrderView(OrderSummary):
                     "invoice_number": "2026-000123",
                     "placed_at": "2026-11-22T10:15:00Z",
                     "recorded_at": "2026-11-22T10:15:00Z",
+                    "changed_at": "2026-11-22T10:15:01Z",
+                    "awaits": ["notification"],
+                    "open_dead_letters": 0,
                     "lines": EXAMPLE_CONTENT["lines"],
                     "reasons": [],
                     "timeline": [
@@ -109,6 +140,7 @@ class OrderView(OrderSummary):
                             "at": "2026-11-22T10:15:00Z",
                         }
                     ],
+                    "dead_letters": [],
                 }
             ]
         }
@@ -117,6 +149,9 @@ class OrderView(OrderSummary):
     lines: list[OrderLine] = Field(description="What was ordered.")
     reasons: list[RejectionReason] = Field(description="Why it was rejected, if it was.")
     timeline: list[TimelineEntry] = Field(description="Every event seen so far, oldest first.")
+    dead_letters: list[OpenDeadLetter] = Field(
+        description="Messages about it that wait for an operator, oldest first."
+    )
 
     @classmethod
     def of(cls, order: Order) -> Self:
@@ -126,11 +161,12 @@ class OrderView(OrderSummary):
             lines=(order.content or {}).get("lines", []),
             reasons=order.reasons,
             timeline=sorted(timeline, key=lambda entry: (entry["at"], entry["event"])),
+            dead_letters=_open_dead_letters(order),
         )
 
 
 class OrderPage(BaseModel):
-    """One page of a list, newest first."""
+    """One page of a list."""
 
     orders: list[OrderSummary] = Field(description="Orders of this page.")
     next_cursor: str | None = Field(
@@ -155,4 +191,13 @@ def _shown(order: Order) -> dict[str, Any]:
         "invoice_number": order.invoice_number,
         "placed_at": content.get("placed_at"),
         "recorded_at": order.recorded_at,
+        "changed_at": order.changed_at,
+        "awaits": [step for step in Step if step in order.awaits],
+        "open_dead_letters": len(_open_dead_letters(order)),
     }
+
+
+def _open_dead_letters(order: Order) -> list[dict[str, Any]]:
+    occurrences = order.dead_letters.values()
+    still_open = [seen["opened"] for seen in occurrences if "opened" in seen and "closed" not in seen]
+    return sorted(still_open, key=lambda opened: str(opened["opened_at"]))

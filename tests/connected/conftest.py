@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 import aio_pika
 import httpx
 import pytest
-from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
+from aio_pika.abc import AbstractChannel
 from motor.motor_asyncio import AsyncIOMotorClient
 
 from apps.cli.local.stack import LocalStack
@@ -26,6 +26,7 @@ SETTINGS = {
     "ORDERFLOW_RETRY_DELAYS_SECONDS": json.dumps(RETRY_DELAYS_SECONDS),
     "ORDERFLOW_TAX_RATES": '{"BR": "0.17"}',
     "ORDERFLOW_RELAY_AFTER_SECONDS": "2",
+    "ORDERFLOW_STUCK_AFTER_SECONDS": "2",
     "ORDERFLOW_LOG_FORMAT": "json",
 }
 DEADLINE_SECONDS = 30.0
@@ -129,24 +130,21 @@ class System:
 
         await eventually(check, f"{app} handled {topic} {times} times")
 
-    async def dead_letter(self, identity: str) -> AbstractIncomingMessage:
-        """The dead letter with that message or correlation id, taken from the queue; others are left."""
-        queue = await self.channel.get_queue("dead")
+    async def dead_letters(self, identity: str, count: int = 1) -> list[dict[str, Any]]:
+        """The archived messages with that message or correlation id, by queue, once there are so many."""
+        letters = self.database("recovery")["dead_letters"]
+        named = {"$or": [{"message_id": identity}, {"correlation_id": identity}]}
 
-        async def check() -> AbstractIncomingMessage | None:
-            passed = []
-            found = None
-            while found is None and (message := await queue.get(fail=False)):
-                if identity in {message.message_id, message.correlation_id}:
-                    found = message
-                    await message.ack()
-                else:
-                    passed.append(message)
-            for message in passed:
-                await message.nack(requeue=True)
-            return found
+        async def check() -> list[dict[str, Any]] | None:
+            found = await letters.find(named).sort("queue").to_list(None)
+            return found if len(found) == count else None
 
-        return await eventually(check, f"dead letter {identity}")
+        return await eventually(check, f"{count} dead letters {identity}")
+
+    async def dead_letter(self, identity: str) -> dict[str, Any]:
+        """The only archived message with that message or correlation id."""
+        (letter,) = await self.dead_letters(identity)
+        return letter
 
 
 @pytest.fixture(scope="session")

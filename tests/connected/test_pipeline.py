@@ -115,7 +115,7 @@ async def test_no_personal_data_in_any_log(system: System) -> None:
     await system.publish_raw("order.created.v1", json.dumps(bad).encode(), message_id=str(good.event_id))
     await system.publish(good)
     await system.settled(good.order_id)
-    await system.dead_letter(str(good.event_id))
+    await system.dead_letters(str(good.event_id), 2)
 
     logs = "".join(log.read_text() for log in system.stack.logs.glob("*.log"))
 

@@ -2,66 +2,298 @@
 
 import asyncio
 import random
+from collections.abc import AsyncIterator, Iterable
+from datetime import timedelta
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
-from conftest import System, new_order
+from conftest import System, eventually, new_order
 from odmantic import AIOEngine
 
-from apps.orders.domain import Status
-from apps.orders.mongo import MongoOrderBook
-from contracts import Event, InvoiceIssued, NotificationSent, OrderCreated, OrderValidated
+from apps.billing.domain import draft
+from apps.kit.clock import utc_now
+from apps.orders.application import AcceptedOrder, OrderFilter, Position
+from apps.orders.document import Order
+from apps.orders.domain import Status, Step
+from apps.orders.mongo import DOCUMENTS, MongoOrderBook
+from apps.orders.views import OrderView
+from contracts import (
+    DeadLetterClosed,
+    DeadLetterOpened,
+    Event,
+    InvoiceIssued,
+    NotificationSent,
+    OrderCreated,
+    OrderRejected,
+    OrderValidated,
+)
 
 pytestmark = pytest.mark.connected
 
+AT_ONCE = timedelta(milliseconds=-1)
+"""Any order is unchanged for so long."""
+
+
+@pytest.fixture
+async def engine(system: System) -> AsyncIterator[AIOEngine]:
+    """A database of the test's own."""
+    engine = AIOEngine(client=system.mongo, database=f"orderflow_read_model_{uuid4().hex[:8]}")
+    await engine.configure_database(DOCUMENTS)
+    yield engine
+    await system.mongo.drop_database(engine.database.name)
+
+
+@pytest.fixture
+def book(engine: AIOEngine) -> MongoOrderBook:
+    return MongoOrderBook(engine)
+
 
 def _life(order: OrderCreated) -> list[Event]:
-    """Every event of an order that goes through."""
+    """Every event of an order that goes through, after a message about it was dead for a while."""
     order_id = {"order_id": order.order_id}
+    validated = OrderValidated.of(
+        order, **order_id, placed_at=order.placed_at, validated_at="2026-11-22T10:15:01Z"
+    )
+    death = order_id | {"occurrence_id": order.order_id}
     return [
         order,
-        OrderValidated.of(order, **order_id, placed_at=order.placed_at, validated_at="2026-11-22T10:15:01Z"),
-        InvoiceIssued.model_validate(InvoiceIssued.example | order_id),
+        validated,
+        draft(validated, {}).issue(1, validated.validated_at),
         NotificationSent.model_validate(
             NotificationSent.example | order_id | {"notification_id": order.order_id}
         ),
+        DeadLetterOpened.model_validate(DeadLetterOpened.example | death),
+        DeadLetterClosed.model_validate(DeadLetterClosed.example | death),
     ]
 
 
-async def test_any_order_of_arrival_with_repeats_ends_the_same(system: System) -> None:
+def _accepted(order: OrderCreated, **due: float) -> AcceptedOrder:
+    return AcceptedOrder(order, publish_at=utc_now() + timedelta(**due))
+
+
+async def _stuck(book: MongoOrderBook, unchanged_for: timedelta = AT_ONCE) -> list[UUID]:
+    """The ids of all stuck orders, read in pages of two."""
+    ids: list[UUID] = []
+    after = None
+    while page := await book.list_stuck(unchanged_for, OrderFilter(), after, 2):
+        ids += [order.id for order in page]
+        after = Position(page[-1].changed_at, page[-1].id)
+    return ids
+
+
+async def _record_all(book: MongoOrderBook, events: Iterable[Event]) -> None:
+    """One after the other."""
+    for event in events:
+        await book.record(event)
+
+
+async def test_any_order_of_arrival_with_repeats_ends_the_same(engine: AIOEngine) -> None:
     """Fifty orders whose events come shuffled, tripled and through two processes' adapters at once."""
     seed = random.randrange(1_000_000)  # noqa: S311  # as below
     shuffler = random.Random(seed)  # noqa: S311  # a seed to repeat a failure by
-    books = [
-        MongoOrderBook(AIOEngine(client=system.mongo, database="orderflow_read_model")) for _ in range(2)
-    ]
+    books = [MongoOrderBook(engine) for _ in range(2)]
     orders = [new_order(("any", 2)) for _ in range(50)]
     deliveries = [event for order in orders for event in _life(order) * 3]
     shuffler.shuffle(deliveries)
 
     await asyncio.gather(*(shuffler.choice(books).record(event) for event in deliveries))
 
-    collection = system.mongo["orderflow_read_model"]["orders"]
+    collection = engine.get_collection(Order)
+    own = {"_id", "recorded_at", "changed_at", "events", "dead_letters"}
     ends: list[dict[str, Any]] = []
     for order in orders:
         document = await collection.find_one({"_id": order.order_id})
+        assert document is not None
         assert set(document["events"]) == {str(event.event_id) for event in _life(order)}, f"seed {seed}"
-        ends.append(
-            {name: value for name, value in document.items() if name not in {"_id", "recorded_at", "events"}}
-        )
-    assert ends[0]["rank"] == Status.NOTIFIED.rank
+        assert document["dead_letters"][str(order.order_id)].keys() == {"opened", "closed"}
+        ends.append({name: value for name, value in document.items() if name not in own})
+    assert (ends[0]["rank"], ends[0]["awaits"]) == (Status.NOTIFIED.rank, {})
     assert all(end == ends[0] for end in ends), f"seed {seed}"
+    assert await _stuck(books[0]) == []
 
 
-async def test_stored_order_survives_a_read_before_its_first_event(system: System) -> None:
+async def test_stored_order_survives_a_read_before_its_first_event(book: MongoOrderBook) -> None:
     """An order of which only a late event is known can be shown: what is missing is empty."""
-    book = MongoOrderBook(AIOEngine(client=system.mongo, database="orderflow_read_model"))
-    validated = _life(new_order(("any", 1)))[1]
+    told = _life(new_order(("any", 1)))[3]
+    assert isinstance(told, NotificationSent)
 
-    await book.record(validated)
+    await book.record(told)
 
-    order = await book.find(validated.order_id)  # type: ignore[attr-defined]
+    order = await book.find(told.order_id)
     assert order is not None
-    assert (order.rank, order.content, order.reasons) == (Status.VALIDATED.rank, None, [])
+    assert (order.rank, order.content, order.reasons) == (Status.NOTIFIED.rank, None, [])
+    assert order.created is None
     assert await book.find(uuid4()) is None
+
+
+async def test_order_whose_announcement_was_missed_can_be_announced_again(book: MongoOrderBook) -> None:
+    """OrderValidated tells all that OrderCreated did, so the very same event can be published from it."""
+    order = new_order(("any", 1), email="a@example.com")
+    _, validated, invoice, *_ = _life(order)
+
+    await _record_all(book, [invoice])
+    known = await book.find(order.order_id)
+    assert known is not None
+    assert known.created is None
+    await _record_all(book, [validated])
+
+    known = await book.find(order.order_id)
+    assert known is not None
+    assert known.created == order
+
+
+async def test_order_is_stuck_until_all_its_steps_were_heard_of(book: MongoOrderBook) -> None:
+    """From the moment it is accepted, an order awaits each step; the last one takes it off the list."""
+    order = new_order(("any", 1)).model_copy(update={"placed_at": utc_now()})
+    created, validated, invoice, told, *_ = _life(order)
+    await book.accept(_accepted(order, hours=1))
+    awaited = []
+    for event in (created, validated, told, invoice):
+        assert await _stuck(book) == [order.order_id]
+        assert await _stuck(book, timedelta(hours=1)) == []
+        assert await book.count_stuck(AT_ONCE, 10) == 1
+        known = await book.find(order.order_id)
+        assert known is not None
+        awaited.append(set(known.awaits))
+        await book.record(event)
+
+    assert awaited == [
+        set(Step),
+        {Step.STOCK, Step.INVOICE, Step.NOTIFICATION},
+        {Step.INVOICE, Step.NOTIFICATION},
+        {Step.INVOICE},
+    ]
+    assert await _stuck(book) == []
+    assert await book.count_stuck(AT_ONCE, 10) == 0
+
+
+async def test_refused_order_awaits_no_invoice(book: MongoOrderBook) -> None:
+    """A refusal of which the customer was told ends the order."""
+    order = new_order(("any", 1))
+    refusal = OrderRejected.model_validate(
+        OrderRejected.example | {"order_id": order.order_id, "customer": order.customer, "reference": None}
+    )
+    await _record_all(book, [order, refusal])
+    assert await _stuck(book) == [order.order_id]
+    await book.record(_life(order)[3])
+    assert await _stuck(book) == []
+
+
+async def test_stuck_orders_come_longest_unchanged_first_and_pages_stay_right(book: MongoOrderBook) -> None:
+    """What is heard of while the list is read leaves its place; all others are read once."""
+    orders = [new_order(("any", 1)) for _ in range(7)]
+    await _record_all(book, orders)
+    first = await book.list_stuck(AT_ONCE, OrderFilter(), None, 3)
+    assert [order.id for order in first] == [order.order_id for order in orders[:3]]
+
+    await book.record(_life(orders[1])[1])  # was read
+    await book.record(_life(orders[4])[1])  # was not
+
+    rest = await book.list_stuck(AT_ONCE, OrderFilter(), Position(first[-1].changed_at, first[-1].id), 10)
+    assert [order.id for order in rest] == [orders[place].order_id for place in (3, 5, 6, 1, 4)]
+
+
+async def test_stuck_orders_are_filtered(book: MongoOrderBook) -> None:
+    """Status and customer narrow the list of stuck orders as they do any list."""
+    mine, other = new_order(("any", 1), id="c-mine"), new_order(("any", 1))
+    await _record_all(book, [mine, other])
+    assert [one.id for one in await book.list_stuck(AT_ONCE, OrderFilter(None, "c-mine"), None, 9)] == [
+        mine.order_id
+    ]
+    assert not await book.list_stuck(AT_ONCE, OrderFilter(Status.INVOICED), None, 9)
+
+
+async def test_lists_of_what_waits_have_small_indexes(engine: AIOEngine, book: MongoOrderBook) -> None:
+    """Neither stuck nor unpublished orders are looked for among the thousands that are through."""
+    through = [new_order(("any", 1)) for _ in range(200)]
+    await asyncio.gather(*(book.record(event) for order in through for event in _life(order)))
+    waiting = new_order(("any", 1)).model_copy(update={"placed_at": utc_now()})
+    await book.accept(_accepted(waiting, hours=-1))
+    database = engine.database
+    await database.command("profile", 2)
+    assert len(await _stuck(book)) == 1
+    assert await book.count_stuck(AT_ONCE, 10) == 1
+    assert await book.oldest_unpublished() is not None
+    assert len(await book.claim_unpublished(timedelta(seconds=9), 10)) == 1
+    await database.command("profile", 0)
+
+    reads = [
+        read
+        async for read in database["system.profile"].find({"op": {"$in": ["query", "command"]}})
+        if read.get("docsExamined") is not None and "find" in read["command"]
+    ]
+    assert len(reads) >= 5
+    assert max(read["docsExamined"] for read in reads) <= 1
+    assert max(read["keysExamined"] for read in reads) <= 2
+    summaries = " ".join(read["planSummary"] for read in reads)
+    assert "changed_at" in summaries
+    assert "publish_at" in summaries
+
+
+async def test_order_known_only_by_a_dead_letter(book: MongoOrderBook) -> None:
+    """It is found as stuck while its message waits for an operator, and no relay publishes it."""
+    order = new_order(("any", 1))
+    opened, closed = _life(order)[4:]
+
+    await book.record(opened)
+
+    known = await book.find(order.order_id)
+    assert known is not None
+    view = OrderView.of(known)
+    assert (view.status, view.lines, view.open_dead_letters) == (Status.RECEIVED, [], 1)
+    assert view.dead_letters[0].queue == "billing.order-validated"
+    assert await _stuck(book) == [order.order_id]
+    assert await book.claim_unpublished(timedelta(seconds=9), 10) == []
+    assert await book.oldest_unpublished() is None
+
+    await book.record(closed)
+    assert await _stuck(book) == [], "perhaps there never was such an order"
+
+    await book.record(order)
+    assert await _stuck(book) == [order.order_id], "there was"
+
+
+async def test_relays_share_what_is_due_without_overlap(engine: AIOEngine) -> None:
+    """Four relays that claim at once get every due order between them, none of them twice."""
+    books = [MongoOrderBook(engine) for _ in range(4)]
+    orders = [new_order(("any", 1)) for _ in range(120)]
+    await asyncio.gather(*(books[0].accept(_accepted(order, seconds=-1)) for order in orders))
+    await books[0].accept(_accepted(new_order(("not due", 1)), hours=1))
+    claimed: list[UUID] = []
+
+    async def all_claimed() -> bool:
+        lease = timedelta(minutes=5)
+        for part in await asyncio.gather(*(book.claim_unpublished(lease, 20) for book in books)):
+            claimed.extend(order.order_id for order in part)
+        return len(claimed) >= len(orders)
+
+    await eventually(all_claimed, "all claimed")
+    assert sorted(claimed) == sorted(order.order_id for order in orders)
+    assert await books[0].claim_unpublished(timedelta(minutes=5), 20) == []
+
+
+async def test_claim_ends_with_its_lease_and_with_the_publish(book: MongoOrderBook) -> None:
+    """What its claimer did not publish is due again, the oldest first; what RabbitMQ has is not."""
+    orders = [
+        new_order(("any", 1)).model_copy(update={"placed_at": utc_now() + timedelta(seconds=age)})
+        for age in (-1, -3, -2)
+    ]
+    for order in orders:
+        await book.accept(_accepted(order, seconds=-1))
+    over_at_once = timedelta(seconds=-1)
+
+    assert await book.claim_unpublished(over_at_once, 2) == [orders[1], orders[2]]
+    assert await book.oldest_unpublished() == orders[1].placed_at
+    await book.mark_published(orders[1].order_id)
+    assert await book.oldest_unpublished() == orders[2].placed_at
+    assert await book.claim_unpublished(over_at_once, 9) == [orders[2], orders[0]]
+    await _record_all(book, [orders[2]])
+    assert await book.claim_unpublished(over_at_once, 9) == [orders[0]], "the other came back from RabbitMQ"
+
+
+def test_invoice_of_the_test_is_one_of_billing() -> None:
+    """The events that these tests make up agree with one another, as those of the apps do."""
+    order = new_order(("any", 2))
+    (invoice,) = [event for event in _life(order) if isinstance(event, InvoiceIssued)]
+    assert (invoice.subtotal, invoice.customer) == (order.total, order.customer)

@@ -46,8 +46,8 @@ async def test_other_order_under_a_used_id_is_a_dead_letter(system: System) -> N
     await system.publish_bare(other)
 
     letter = await system.dead_letter(str(order.event_id))
-    assert letter.headers["orderflow-error-type"] == "OrderContradictedError"
-    assert letter.headers["orderflow-queue"] == "stock.order-created"
+    assert letter["error_type"] == "OrderContradictedError"
+    assert letter["queue"] == "stock.order-created"
     level = await system.database("stock")["levels"].find_one({"_id": sku})
     assert level["reserved"] == 1
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from copy import deepcopy
 from typing import Any, cast
 from uuid import UUID
 
@@ -10,8 +11,7 @@ from apps.kit.clock import utc_now
 from apps.kit.errors import DependencyUnavailable
 from apps.notifications.application import Outcome
 from apps.notifications.domain import Mail
-from apps.orders.domain import effect_of
-from apps.orders.mongo import Order, _update
+from apps.orders.document import Order, update_of
 from apps.stock.application import Decision
 from apps.stock.domain import Level, adjusted, allocate
 from contracts import Event, InvoiceIssued, OrderCreated, StockAdjusted
@@ -71,7 +71,7 @@ class ReadModelInMemory:
 
     async def record(self, event: Event) -> None:
         self.arrived.append(event)
-        update = _update(event, effect_of(event), utc_now())
+        update = update_of(event, utc_now())
         order_id = update._filter["_id"]
         operators = cast("Mapping[str, Mapping[str, Any]]", update._doc)
         self.documents[order_id] = applied(self.documents.get(order_id), order_id, operators)
@@ -81,23 +81,47 @@ class ReadModelInMemory:
         return Order.model_validate_doc(self.documents[order_id])
 
     def facts(self, order_id: UUID) -> dict[str, Any]:
-        """All that is known of an order, but for when it was first heard of."""
-        return {name: value for name, value in self.documents[order_id].items() if name != "recorded_at"}
+        """All that is known of an order, but for when it was heard of."""
+        times = {"recorded_at", "changed_at"}
+        return {name: value for name, value in self.documents[order_id].items() if name not in times}
 
 
 def applied(
     known: Mapping[str, Any] | None, key: UUID, operators: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """A document after an upsert with `$max`, `$set` (also of dotted paths) and `$setOnInsert`."""
-    if unknown := operators.keys() - {"$max", "$set", "$setOnInsert"}:
+    """A document after an upsert by the operators that the read model uses, also of dotted paths."""
+    if unknown := operators.keys() - {"$max", "$set", "$unset", "$currentDate", "$setOnInsert"}:
         raise NotImplementedError(f"the fake knows nothing of {unknown}")
-    document = dict(known) if known is not None else {"_id": key, **operators.get("$setOnInsert", {})}
-    for name, value in operators.get("$max", {}).items():
-        document[name] = max(document.get(name, value), value)
+    paths = [path for fields in operators.values() for path in fields]
+    if clash := {one for one in paths for other in paths if one != other and other.startswith(f"{one}.")}:
+        raise ValueError(f"MongoDB refuses to write a field and a part of it at once: {clash}")
+    if len(paths) > len(set(paths)):
+        raise ValueError("MongoDB refuses to write a field twice at once")
+    document = deepcopy(dict(known)) if known is not None else {"_id": key}
+    if known is None:
+        for path, value in operators.get("$setOnInsert", {}).items():
+            _place(document, path)[_last(path)] = value
+    for path, value in operators.get("$max", {}).items():
+        place = _place(document, path)
+        place[_last(path)] = max(place.get(_last(path), value), value)
     for path, value in operators.get("$set", {}).items():
-        outer, _, inner = path.partition(".")
-        document[outer] = {**document.get(outer, {}), inner: value} if inner else value
+        _place(document, path)[_last(path)] = value
+    for path in operators.get("$currentDate", {}):
+        _place(document, path)[_last(path)] = utc_now()
+    for path in operators.get("$unset", {}):
+        _place(document, path).pop(_last(path), None)
     return document
+
+
+def _place(document: dict[str, Any], path: str) -> dict[str, Any]:
+    """The document that holds the field at the end of a dotted path."""
+    for name in path.split(".")[:-1]:
+        document = document.setdefault(name, {})
+    return document
+
+
+def _last(path: str) -> str:
+    return path.rpartition(".")[2]
 
 
 class PostedMails:

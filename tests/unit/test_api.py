@@ -2,10 +2,11 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+import math
+from collections.abc import AsyncIterator, Sequence
 from copy import deepcopy
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 from uuid import UUID, uuid4
 
 import httpx
@@ -13,10 +14,14 @@ import pytest
 from pymongo.errors import NotPrimaryError, ServerSelectionTimeoutError
 
 from apps.ingress.api import BODY_LIMIT_BYTES, api
+from apps.kit.clock import utc_now
+from apps.kit.publishing import PublishFailed
+from apps.kit.settings import get_settings
 from apps.orders.api import order_book, order_relay
 from apps.orders.application import AcceptedOrder, OrderFilter, Position
+from apps.orders.backlog import unpublished_check
+from apps.orders.document import Order
 from apps.orders.domain import Status
-from apps.orders.mongo import Order
 from contracts import OrderCreated
 from contracts.orders import EXAMPLE_CONTENT
 
@@ -52,18 +57,44 @@ class OrderBookInMemory:
             if (wanted.status is None or order.rank == wanted.status.rank)
             and wanted.customer_id in (None, order.customer_id)
             and wanted.reference in (None, order.reference)
-            and (after is None or (order.recorded_at, order.id) < (after.recorded_at, after.order_id))
+            and (after is None or (order.recorded_at, order.id) < (after.at, after.order_id))
         ][:limit]
+
+    async def list_stuck(
+        self, unchanged_for: timedelta, wanted: OrderFilter, after: Position | None, limit: int
+    ) -> Sequence[Order]:
+        stuck = [one for one in self.documents if one.awaits and one.changed_at < NOON - unchanged_for]
+        return [
+            order
+            for order in sorted(stuck, key=lambda order: (order.changed_at, order.id))
+            if wanted.status is None or order.rank == wanted.status.rank
+            if after is None or (order.changed_at, order.id) > (after.at, after.order_id)
+        ][:limit]
+
+    async def count_stuck(self, unchanged_for: timedelta, limit: int) -> int:
+        if self.failure is not None:
+            raise self.failure
+        return len(await self.list_stuck(unchanged_for, OrderFilter(), None, limit))
+
+    async def oldest_unpublished(self) -> datetime | None:
+        return min((order.recorded_at for order in self.documents if order.publish_at), default=None)
 
 
 class RelayInMemory:
-    """Remembers what it was given to announce."""
+    """Remembers what it was given to announce and to publish again."""
 
     def __init__(self) -> None:
         self.announced: list[OrderCreated] = []
+        self.published: list[OrderCreated] = []
+        self.failure: Exception | None = None
 
     async def announce(self, event: OrderCreated) -> None:
         self.announced.append(event)
+
+    async def publish(self, event: OrderCreated) -> None:
+        if self.failure is not None:
+            raise self.failure
+        self.published.append(event)
 
 
 @pytest.fixture
@@ -112,6 +143,7 @@ def shown(**changes: Any) -> Order:
         "id": uuid4(),
         "rank": Status.CREATED.rank,
         "recorded_at": NOON,
+        "changed_at": NOON,
         "content": created.model_dump(mode="json", exclude={"order_id", "reference"}),
         "reference": created.reference,
         "customer_id": created.customer.id,
@@ -346,6 +378,7 @@ async def test_unknown_order(client: httpx.AsyncClient) -> None:
         ("/v1/orders?limit=201", "limit"),
         ("/v1/orders?limit=many", "limit"),
         ("/v1/orders?status=lost", "status"),
+        ("/v1/orders?stuck=perhaps", "stuck"),
     ],
 )
 async def test_bad_parameter_is_named(client: httpx.AsyncClient, path: str, field: str) -> None:
@@ -395,6 +428,76 @@ async def test_list_is_filtered(client: httpx.AsyncClient, book: OrderBookInMemo
     assert page["next_cursor"] is None
 
 
+async def test_stuck_orders_are_listed_page_by_page(
+    client: httpx.AsyncClient, book: OrderBookInMemory
+) -> None:
+    """Only orders that await something without news for long, the longest first, each of them once."""
+    long_ago = NOON - timedelta(seconds=get_settings().stuck_after_seconds + 1)
+    stuck = [
+        shown(changed_at=long_ago - timedelta(hours=number // 2), awaits={"invoice": True})
+        for number in range(5)
+    ]
+    book.documents = [
+        *stuck,
+        shown(changed_at=long_ago),
+        shown(changed_at=NOON, awaits={"order": True}),
+    ]
+    seen: list[dict[str, Any]] = []
+    cursor: str | None = None
+    while True:
+        query = {"stuck": True, "limit": 2} | ({"cursor": cursor} if cursor else {})
+        page = (await client.get("/v1/orders", params=query)).json()
+        seen += page["orders"]
+        if (cursor := page["next_cursor"]) is None:
+            break
+    longest_first = sorted(stuck, key=lambda order: (order.changed_at, order.id))
+    assert [order["order_id"] for order in seen] == [str(order.id) for order in longest_first]
+    assert all(order["awaits"] == ["invoice"] for order in seen)
+
+
+async def test_order_is_published_again(
+    client: httpx.AsyncClient, book: OrderBookInMemory, relay: RelayInMemory
+) -> None:
+    """What is published again is the order as it was first announced, under the same event id."""
+    first = OrderCreated.model_validate(OrderCreated.example)
+    book.documents = [shown(id=first.order_id)]
+    answer = await client.post(f"/v1/orders/{first.order_id}/resend")
+    assert answer.status_code == 202
+    assert answer.json() == {"order_id": str(first.order_id), "event_id": str(first.event_id)}
+    assert relay.published == [first]
+
+
+async def test_unknown_order_is_not_published_again(client: httpx.AsyncClient) -> None:
+    """404 says which order is not known."""
+    order_id = uuid4()
+    assert str(order_id) in problem(await client.post(f"/v1/orders/{order_id}/resend"), 404)["detail"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [None, {"currency": "GBP", "lines": EXAMPLE_CONTENT["lines"], "total": "35.64"}],
+    ids=["nothing", "all but the time"],
+)
+async def test_order_of_unknown_content_is_not_published_again(
+    client: httpx.AsyncClient, book: OrderBookInMemory, relay: RelayInMemory, content: Any
+) -> None:
+    """409 where not all that the event tells is known: nothing is made up."""
+    order = shown(content=content)
+    book.documents = [order]
+    assert str(order.id) in problem(await client.post(f"/v1/orders/{order.id}/resend"), 409)["detail"]
+    assert not relay.published
+
+
+async def test_order_is_not_published_again_without_rabbitmq(
+    client: httpx.AsyncClient, book: OrderBookInMemory, relay: RelayInMemory
+) -> None:
+    """503 unless RabbitMQ has confirmed it: whoever sends an order again learns whether that worked."""
+    order = shown()
+    book.documents = [order]
+    relay.failure = PublishFailed(OrderCreated.model_validate(OrderCreated.example), TimeoutError())
+    assert "try again" in problem(await client.post(f"/v1/orders/{order.id}/resend"), 503)["detail"]
+
+
 async def test_live_without_any_dependency(client: httpx.AsyncClient) -> None:
     """That the process answers depends on nothing else."""
     assert (await client.get("/health/live")).json() == {"status": "live"}
@@ -426,6 +529,57 @@ async def test_ready_while_orders_can_be_stored(
         "mongodb": "ok" if mongodb else "not connected",
         "rabbitmq": "ok" if rabbitmq else "not connected",
     }
+
+
+@pytest.mark.parametrize(
+    ("waits_seconds", "state"), [(None, "ok"), (30, "ok"), (90, "an accepted order has waited for 90 s")]
+)
+async def test_order_that_waits_long_for_rabbitmq_shows_in_readiness(
+    client: httpx.AsyncClient,
+    book: OrderBookInMemory,
+    monkeypatch: pytest.MonkeyPatch,
+    waits_seconds: int | None,
+    state: str,
+) -> None:
+    """Readiness names the age of the oldest unpublished order, and stays green: more can be accepted."""
+    if waits_seconds is not None:
+        accepted_at = utc_now() - timedelta(seconds=waits_seconds)
+        book.documents = [shown(recorded_at=accepted_at, publish_at=accepted_at)]
+
+    async def up() -> None:
+        pass
+
+    checks = {"mongodb": up, "oldest_unpublished": unpublished_check(cast("Any", book))}
+    monkeypatch.setattr(api.state, "checks", checks, raising=False)
+    answer = await client.get("/health/ready")
+    assert answer.status_code == 200
+    assert answer.json()["checks"]["oldest_unpublished"].startswith(state)
+
+
+def gauge(metrics: str, name: str) -> float:
+    """The value of a metric without labels."""
+    (value,) = [line.split()[1] for line in metrics.splitlines() if line.startswith(f"{name} ")]
+    return float(value)
+
+
+async def test_metrics_tell_what_waits(client: httpx.AsyncClient, book: OrderBookInMemory) -> None:
+    """How many orders are stuck, and for how long the oldest order waits to be published."""
+    accepted_at = utc_now() - timedelta(seconds=30)
+    book.documents = [
+        shown(recorded_at=accepted_at, publish_at=accepted_at),
+        shown(changed_at=NOON - timedelta(days=1), awaits={"order": True}),
+    ]
+    metrics = (await client.get("/metrics")).text
+    assert gauge(metrics, "orderflow_stuck_orders") == 1
+    assert 30 <= gauge(metrics, "orderflow_oldest_unpublished_seconds") < 60
+
+
+async def test_metrics_without_mongodb(client: httpx.AsyncClient, book: OrderBookInMemory) -> None:
+    """What cannot be counted is no number, and all other metrics are still served."""
+    book.failure = ServerSelectionTimeoutError("no servers")
+    metrics = (await client.get("/metrics")).text
+    assert math.isnan(gauge(metrics, "orderflow_stuck_orders"))
+    assert "orderflow_http_request_duration_seconds" in metrics
 
 
 async def test_metrics_count_requests_by_route(client: httpx.AsyncClient) -> None:

@@ -14,6 +14,7 @@ from apps.billing.app import app as billing
 from apps.cli.asyncapi import generate
 from apps.notifications.app import app as notifications
 from apps.orders.app import app as orders
+from apps.recovery.app import app as recovery
 from apps.stock.app import app as stock
 from contracts import EVENTS
 
@@ -61,7 +62,9 @@ def test_system_document_has_every_event_with_its_example(documents: dict[str, s
 
 
 @pytest.mark.parametrize(
-    "app", [orders, stock, billing, notifications], ids=["orders", "stock", "billing", "notifications"]
+    "app",
+    [orders, stock, billing, notifications, recovery],
+    ids=["orders", "stock", "billing", "notifications", "recovery"],
 )
 @pytest.mark.parametrize("path", ["/asyncapi/try", "/docs/asyncapi/try", "/try"])
 async def test_nobody_can_publish_through_a_worker(app: AsgiFastStream, path: str) -> None:

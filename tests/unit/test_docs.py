@@ -16,13 +16,14 @@ from apps.kit.settings import Settings
 from apps.kit.topology import EVENTS as EVENTS_EXCHANGE
 from apps.orders.domain import Status
 from apps.orders.views import NewOrder
+from apps.recovery import messages
 from contracts import EVENTS, Event, OrderCreated
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 ARCHITECTURE = ROOT / "docs" / "ARCHITECTURE.md"
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/**/*.md"))]
-CLI_VARIABLES = {"ORDERFLOW_API_URL", "ORDERFLOW_HOME", "ORDERFLOW_MONGOD"}
+CLI_VARIABLES = {"ORDERFLOW_API_URL", "ORDERFLOW_HOME", "ORDERFLOW_MONGOD", "ORDERFLOW_RABBITMQ_SERVER"}
 """Read by the command line alone, and no field of `Settings`."""
 
 each_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
@@ -125,7 +126,7 @@ def groups() -> set[str]:
 def commands_named(document: Path) -> set[str]:
     """The commands in a document's code, with their group; what follows them is no part of them."""
     code = [*blocks(document, "sh"), *re.findall(r"`([^`\n]+)`", prose(document))]
-    named = [words for text in code for words in re.findall(r"\borderflow ([a-z]+)(?: ([a-z]+))?", text)]
+    named = [words for text in code for words in re.findall(r"\borderflow ([a-z-]+)(?: ([a-z]+))?", text)]
     return {f"{first} {second}" if second and first in groups() else first for first, second in named}
 
 
@@ -144,10 +145,12 @@ def test_readme_names_every_command() -> None:
 def test_recipes_exist(document: Path) -> None:
     """A `just` recipe that a document names is in the justfile."""
     recipes = set(
-        re.findall(r"^([a-z]+)(?: \*?[a-z]+)*:(?: [a-z]+)*$", (ROOT / "justfile").read_text(), re.MULTILINE)
+        re.findall(
+            r"^([a-z0-9-]+)(?: \*?[a-z]+)*:(?: [a-z]+)*$", (ROOT / "justfile").read_text(), re.MULTILINE
+        )
     )
 
-    assert set(re.findall(r"\buv run just ([a-z]+)", document.read_text())) <= recipes
+    assert set(re.findall(r"\buv run just ([a-z0-9-]+)", document.read_text())) <= recipes
 
 
 def environment_text(value: Any) -> str:
@@ -190,7 +193,7 @@ def test_dead_letter_headers_are_documented() -> None:
     """Who reads a dead letter finds each of its headers explained."""
     headers = {
         value
-        for module in (recovery, envelope)
+        for module in (recovery, envelope, messages)
         for value in vars(module).values()
         if isinstance(value, str) and value.startswith("orderflow-")
     }

@@ -24,7 +24,10 @@ from apps.cli.local.running import announced, exclusive, running_in
 
 @pytest.fixture(autouse=True)
 def _no_configured_services(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("ORDERFLOW_RABBITMQ_URL", "ORDERFLOW_MONGODB_URL", "ORDERFLOW_MONGOD"):
+    for name in (
+        *("ORDERFLOW_RABBITMQ_URL", "ORDERFLOW_MONGODB_URL"),
+        *("ORDERFLOW_RABBITMQ_SERVER", "ORDERFLOW_MONGOD"),
+    ):
         monkeypatch.delenv(name, raising=False)
 
 

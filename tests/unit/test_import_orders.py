@@ -50,7 +50,7 @@ class Broker:
         self.in_flight -= 1
         if self.failures.get(event.order_id.int, 0) > 0:
             self.failures[event.order_id.int] -= 1
-            raise PublishFailed(event, ConnectionResetError("gone"))
+            raise PublishFailed(event.topic, ConnectionResetError("gone"))
         self.confirmed.append(event)
 
 

@@ -10,10 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apps.orders.domain import Status, effect_of
-from apps.orders.views import OrderView
+from apps.orders.application import AcceptedOrder
+from apps.orders.document import received
+from apps.orders.domain import Status, Step, effect_of
+from apps.orders.views import OrderSummary, OrderView
 from contracts import (
     EVENTS,
+    DeadLetterClosed,
+    DeadLetterOpened,
     Event,
     InvoiceIssued,
     NotificationSent,
@@ -99,10 +103,96 @@ def test_final_statuses() -> None:
     assert final == {Status.UNREACHABLE, Status.NOTIFIED, Status.REJECTED, Status.CANCELLED}
 
 
-def test_events_set_fields_of_their_own() -> None:
-    """No two kinds of event write the same field, so none can undo another."""
-    fields = [name for kind in OF_AN_ORDER for name in effect_of(EXAMPLES[kind]).facts]
-    assert len(fields) == len(set(fields))
+def test_events_tell_the_same_fact_alike() -> None:
+    """Where several kinds of event tell of one field, they tell the same, so none can undo another."""
+    facts: dict[str, Any] = {}
+    for kind in OF_AN_ORDER:
+        for path, value in effect_of(EXAMPLES[kind]).facts.items():
+            assert facts.setdefault(path, value) == value, f"{kind.__name__}: {path}"
+
+
+@pytest.mark.parametrize("kind", [OrderValidated, InvoiceIssued])
+def test_order_whose_beginning_was_missed(kind: type[Event]) -> None:
+    """What was ordered shows, by whom and for how much, though OrderCreated never came."""
+    view = OrderView.of(read_model_after([EXAMPLES[kind]]).order(ORDER_ID))
+    whole = OrderView.of(read_model_after([EXAMPLES[OrderCreated]]).order(ORDER_ID))
+    for field in ("reference", "customer_id", "currency", "total", "lines"):
+        assert getattr(view, field) == getattr(whole, field), field
+
+
+def test_refused_order_whose_beginning_was_missed() -> None:
+    """A refusal tells whose order it was, so that it is found by customer and reference."""
+    view = OrderView.of(read_model_after([EXAMPLES[OrderRejected]]).order(ORDER_ID))
+    assert (view.customer_id, view.reference, view.lines) == ("17850", "536365", [])
+
+
+@pytest.mark.parametrize("first", [(), (OrderValidated,)], ids=["alone", "after OrderValidated"])
+def test_ingress_and_event_store_the_same_content(first: tuple[type[Event], ...]) -> None:
+    """The document that the ingress makes is the one that the event would have made."""
+    event = EXAMPLES[OrderCreated]
+    assert isinstance(event, OrderCreated)
+    accepted = received(AcceptedOrder(event, publish_at=event.placed_at))
+    recorded = read_model_after([*(EXAMPLES[kind] for kind in first), event]).order(ORDER_ID)
+    for field in ("content", "reference", "customer_id"):
+        assert getattr(accepted, field) == getattr(recorded, field), field
+    assert set(accepted.awaits) == set(Step)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "awaits"),
+    [
+        ((OrderCreated,), ["stock", "invoice", "notification"]),
+        ((OrderValidated, OrderCreated), ["invoice", "notification"]),
+        ((NotificationSent,), ["order", "stock", "invoice"]),
+        ((NotificationSent, InvoiceIssued, OrderValidated), ["order"]),
+        ((OrderRejected, OrderCreated), ["notification"]),
+        ((NotificationSent, OrderRejected, OrderCreated), []),
+        ((NotificationSkipped, InvoiceIssued, OrderCreated, OrderValidated), []),
+        ((DeadLetterOpened, DeadLetterClosed), ["order", "stock", "invoice", "notification"]),
+    ],
+)
+def test_order_awaits_what_was_not_heard_of(kinds: tuple[type[Event], ...], awaits: list[str]) -> None:
+    """An order is through once each step of it was heard of, whichever event came last or is missing."""
+    view = OrderSummary.of(read_model_after(EXAMPLES[kind] for kind in kinds).order(ORDER_ID))
+    assert view.awaits == awaits
+
+
+def letter(occurrence: int, **changes: Any) -> tuple[DeadLetterOpened, DeadLetterClosed]:
+    """One death of a message, and its end."""
+    changes = {"occurrence_id": UUID(int=occurrence), **changes}
+    return (
+        DeadLetterOpened.model_validate(DeadLetterOpened.example | changes),
+        DeadLetterClosed.model_validate(DeadLetterClosed.example | changes),
+    )
+
+
+@given(data=st.data())
+def test_dead_letter_is_open_until_its_own_end(data: st.DataObject) -> None:
+    """A replayed message that dies again is open again, in whichever order the events arrive."""
+    first, second = letter(1), letter(2, opened_at="2026-11-22T12:00:00Z")
+    arrivals = data.draw(st.permutations([*first, second[0]]))
+    view = OrderView.of(read_model_after(arrivals).order(ORDER_ID))
+    assert [one.opened_at for one in view.dead_letters] == [second[0].opened_at]
+    assert view.open_dead_letters == 1
+    closed = OrderView.of(read_model_after([second[1], *arrivals]).order(ORDER_ID))
+    assert closed.dead_letters == []
+
+
+def test_dead_letter_shows_where_and_why() -> None:
+    """An operator reads in the order itself which message waits, and finds it in the archive by its id."""
+    (shown,) = OrderView.of(read_model_after([EXAMPLES[DeadLetterOpened]]).order(ORDER_ID)).dead_letters
+    example = {name: value for name, value in DeadLetterOpened.example.items() if name != "order_id"}
+    assert shown.model_dump(mode="json", exclude={"opened_at"}) == {
+        name: value for name, value in example.items() if name not in {"occurrence_id", "opened_at"}
+    }
+
+
+@pytest.mark.parametrize("known", [(), (OrderCreated, InvoiceIssued)], ids=["unknown order", "known order"])
+def test_dead_letter_leaves_the_status(known: tuple[type[Event], ...]) -> None:
+    """A dead letter is no step of the order; alone, it makes an order of which nothing else is known."""
+    before = [EXAMPLES[kind] for kind in known]
+    after = read_model_after([EXAMPLES[DeadLetterOpened], *before, EXAMPLES[DeadLetterClosed]])
+    assert after.order(ORDER_ID).rank == (Status.INVOICED if known else Status.RECEIVED).rank
 
 
 def test_event_that_is_not_about_an_order() -> None:

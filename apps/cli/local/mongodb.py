@@ -4,6 +4,7 @@ import importlib.util
 import os
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,16 @@ from apps.cli.local.ports import LOOPBACK, is_listening, remembered_port
 
 REPLICA_SET = "orderflow"
 NOT_YET_INITIALIZED = 94
-START_TIMEOUT_SECONDS = 60.0
+START_TIMEOUT_SECONDS = 120.0
 
 
 class MongoReplicaSet:
     """One mongod on loopback; it is the primary when `start` returns."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, parameters: Sequence[str] = ()) -> None:
+        """Prepare without starting anything; `parameters` are server parameters as `name=value`."""
         self._directory = directory.resolve()
+        self._parameters = parameters
         self._daemon = Daemon("mongodb", self._directory)
         self._port = 0
 
@@ -48,19 +51,7 @@ class MongoReplicaSet:
         data = self._directory / "data"
         data.mkdir(parents=True, exist_ok=True)
         self._port = remembered_port(self._directory / "port")
-        self._daemon.start(
-            [
-                *(str(binary), "--dbpath", str(data), "--replSet", REPLICA_SET, "--quiet"),
-                *("--bind_ip", LOOPBACK, "--port", str(self._port), "--nounixsocket"),
-                *("--wiredTigerCacheSizeGB", "0.25", "--oplogSize", "256"),
-                *("--setParameter", "diagnosticDataCollectionEnabled=false"),
-                # What a killed worker has locked is free again after this, not after a minute.
-                *("--setParameter", "transactionLifetimeLimitSeconds=5"),
-                # By default a stopping member gives the others 15 s to notice; there are no others.
-                *("--setParameter", "shutdownTimeoutMillisForSignaledShutdown=100"),
-            ],
-            env=os.environ,
-        )
+        self._daemon.start(mongod_command(binary, data, self._port, self._parameters), env=os.environ)
         try:
             self._wait_until_primary(time.monotonic() + START_TIMEOUT_SECONDS)
         except BaseException:
@@ -70,6 +61,10 @@ class MongoReplicaSet:
     def stop(self) -> None:
         """Stop mongod cleanly; the data stays."""
         self._daemon.stop()
+
+    def kill(self) -> None:
+        """End mongod as a loss of power would, with SIGKILL."""
+        self._daemon.stop(timeout_seconds=0)
 
     def _wait_until_primary(self, deadline: float) -> None:
         while not is_listening(self._port):
@@ -103,6 +98,24 @@ class MongoReplicaSet:
             # No member recognises itself under the old address, so there is no primary to ask: force it.
             client.admin.command("replSetReconfig", config, force=True)
         return True
+
+
+def mongod_command(binary: Path, data: Path, port: int, parameters: Sequence[str] = ()) -> list[str]:
+    """What runs one member of the replica set on loopback, made for a small machine."""
+    every = (
+        "diagnosticDataCollectionEnabled=false",
+        # What a killed worker has locked is free again after this, not after a minute.
+        "transactionLifetimeLimitSeconds=5",
+        # By default a stopping member gives the others 15 s to notice; there are no others.
+        "shutdownTimeoutMillisForSignaledShutdown=100",
+        *parameters,
+    )
+    return [
+        *(str(binary), "--dbpath", str(data), "--replSet", REPLICA_SET, "--quiet"),
+        *("--bind_ip", LOOPBACK, "--port", str(port), "--nounixsocket"),
+        *("--wiredTigerCacheSizeGB", "0.25", "--oplogSize", "256"),
+        *(word for parameter in every for word in ("--setParameter", parameter)),
+    ]
 
 
 def find_mongod() -> Path | None:

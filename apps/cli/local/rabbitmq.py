@@ -17,7 +17,7 @@ from apps.cli.local.rabbitmq_install import INSTALL_HINT, find_rabbitmq_server
 
 NODE_NAME = "orderflow@localhost"  # the data is kept by this name: it must never change
 USER = "orderflow"
-START_TIMEOUT_SECONDS = 90.0
+START_TIMEOUT_SECONDS = 180.0
 STOP_TIMEOUT_SECONDS = 30.0
 
 # Write-ahead log and disk limit are made for servers; a laptop has less memory and a fuller disk.
@@ -37,9 +37,21 @@ _DISTRIBUTION_ON_LOOPBACK = "-kernel inet_dist_use_interface {127,0,0,1}"
 class RabbitNode:
     """One node with the management plugin; a later start in the same directory finds its data."""
 
-    def __init__(self, directory: Path, *, server: Path | None = None) -> None:
+    def __init__(
+        self, directory: Path, *, server: Path | None = None, configuration: str = "", erl_arguments: str = ""
+    ) -> None:
+        """Prepare without starting anything.
+
+        Args:
+            directory: holds the node's data, configuration, credentials and log.
+            server: the server's script, the one that is installed if not given.
+            configuration: more lines for rabbitmq.conf.
+            erl_arguments: more arguments for the Erlang virtual machine.
+        """
         self._directory = directory.resolve()
         self._server = server
+        self._configuration = configuration
+        self._erl_arguments = erl_arguments
         self._node = Daemon("rabbitmq", self._directory)
         # A port mapper of our own, which ends with the node.
         self._port_mapper = Daemon("epmd", self._directory)
@@ -87,6 +99,11 @@ class RabbitNode:
     def stop(self) -> None:
         """Stop the node cleanly, then its port mapper; the data stays."""
         self._node.stop(STOP_TIMEOUT_SECONDS)
+        self._port_mapper.stop()
+
+    def kill(self) -> None:
+        """End the node as a loss of power would, with SIGKILL; the data stays as it is."""
+        self._node.stop(timeout_seconds=0)
         self._port_mapper.stop()
 
     def is_ready(self) -> bool:
@@ -149,6 +166,7 @@ class RabbitNode:
                 user=USER,
                 password=self._password,
             )
+            + self._configuration
         )
         (self._directory / "enabled_plugins").write_text("[rabbitmq_management].\n")
 
@@ -172,7 +190,9 @@ class RabbitNode:
             "RABBITMQ_CONFIG_FILES": str(self._directory / "conf.d"),
             "RABBITMQ_CONF_ENV_FILE": str(self._directory / "rabbitmq-env.conf"),
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(self._directory / "enabled_plugins"),
-            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": f"+S 2:2 +sbwt none {_DISTRIBUTION_ON_LOOPBACK}",
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": (
+                f"+S 2:2 +sbwt none {_DISTRIBUTION_ON_LOOPBACK} {self._erl_arguments}"
+            ),
             "RABBITMQ_CTL_ERL_ARGS": _DISTRIBUTION_ON_LOOPBACK,
             # The script then becomes the node instead of waiting for it: one process, and signals reach it.
             "RUNNING_UNDER_SYSTEMD": "true",

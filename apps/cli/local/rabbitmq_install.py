@@ -18,7 +18,12 @@ INSTALL_HINT = (
 
 
 def find_rabbitmq_server() -> Path | None:
-    """The server's own script; the one that Debian puts on the path insists on being the user `rabbitmq`."""
+    """The server's own script: ORDERFLOW_RABBITMQ_SERVER, or the one that is installed.
+
+    The script that Debian puts on the path insists on being the user `rabbitmq`.
+    """
+    if named := os.environ.get("ORDERFLOW_RABBITMQ_SERVER"):
+        return Path(named).absolute() if Path(named).is_file() else None
     for script in _candidates():
         if script.is_file():
             return script
@@ -38,6 +43,8 @@ def ensure_rabbitmq_installed(say: Callable[[str], None]) -> Path:
         LocalServiceError: if it cannot be installed from here, or is too old.
     """
     server = find_rabbitmq_server()
+    if server is None and "ORDERFLOW_RABBITMQ_SERVER" in os.environ:
+        raise LocalServiceError("ORDERFLOW_RABBITMQ_SERVER names no file")
     if server is None:
         prefix = apt_get()
         if prefix is None:

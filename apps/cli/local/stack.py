@@ -3,8 +3,9 @@
 import asyncio
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
+from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -19,9 +20,10 @@ from apps.cli.local.rabbitmq_install import ensure_rabbitmq_installed
 from apps.cli.local.running import announced, exclusive
 from apps.cli.local.supervisor import Supervisor
 
-WORKERS = ("orders", "stock", "billing", "notifications")
+API = "api"
+WORKERS = ("orders", "stock", "billing", "notifications", "recovery")
 API_PORT = 8000
-READY_TIMEOUT_SECONDS = 90.0
+READY_TIMEOUT_SECONDS = 180.0
 
 Service = RabbitNode | MongoReplicaSet
 
@@ -38,6 +40,10 @@ class LocalStack:
         api_port: int | None = None,
         say: Callable[[str], None] = lambda _message: None,
         console: Console | None = None,
+        rabbitmq_url: str | None = None,
+        mongodb_url: str | None = None,
+        replicas: int = 1,
+        environment_of: Mapping[str, Mapping[str, str]] = {},
     ) -> None:
         """Prepare without starting anything.
 
@@ -48,16 +54,22 @@ class LocalStack:
             api_port: where the API must listen; the first free port from 8000 if not given.
             say: told each step of the start and the stop.
             console: where the merged log goes, standard output if not given.
+            rabbitmq_url: a running RabbitMQ; that of the environment, else a private node, if not given.
+            mongodb_url: a running replica set, in the same way.
+            replicas: processes per app, named `stock`, `stock-2` and so on; `api_url` is the first one's.
+            environment_of: settings for single processes by name, before `environment`.
         """
         self.home = home.resolve()
         self.logs = self.home / "logs"
         self.mails = self.home / "data" / "mails"
-        self.rabbitmq_url = os.environ.get("ORDERFLOW_RABBITMQ_URL", "")
-        self.mongodb_url = os.environ.get("ORDERFLOW_MONGODB_URL", "")
-        self.api_url = ""
+        self.rabbitmq_url = rabbitmq_url or os.environ.get("ORDERFLOW_RABBITMQ_URL", "")
+        self.mongodb_url = mongodb_url or os.environ.get("ORDERFLOW_MONGODB_URL", "")
+        self.api_urls: list[str] = []
         self.rabbitmq = None if self.rabbitmq_url else RabbitNode(self.home / "data" / "rabbitmq")
         self.mongodb = None if self.mongodb_url else MongoReplicaSet(self.home / "data" / "mongodb")
         self._environment = dict(environment)
+        self._environment_of = environment_of
+        self._replicas = replicas
         self._api_port = api_port
         self._say = say
         if echo:
@@ -76,7 +88,7 @@ class LocalStack:
             self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
             undo.enter_context(exclusive(self.home))
             port = free_port(API_PORT) if self._api_port is None else require_free(self._api_port)
-            self.api_url = f"http://{LOOPBACK}:{port}"
+            self.api_urls = [f"http://{LOOPBACK}:{port}"]
             await self._start_services(undo)
             self._say("declaring the topology")
             await _declare_topology(self.rabbitmq_url)
@@ -98,6 +110,16 @@ class LocalStack:
     ) -> None:
         """Stop the apps, which finish what they have begun, and then the services."""
         await self._undo.aclose()
+
+    @property
+    def api_url(self) -> str:
+        """Of the first ingress; empty before the start."""
+        return self.api_urls[0] if self.api_urls else ""
+
+    @property
+    def processes(self) -> list[str]:
+        """The names of all processes of the apps."""
+        return [_replica(app, number) for number in range(1, self._replicas + 1) for app in (API, *WORKERS)]
 
     @property
     def addresses(self) -> dict[str, str]:
@@ -153,21 +175,41 @@ class LocalStack:
             environment.pop(name, None)
         sink = ("apps.cli.local.mail_sink", "--port", str(smtp_port), "--directory", str(self.mails))
         self.supervisor.add("mail", [sys.executable, "-m", *sink], environment)
-        listen = ("--host", LOOPBACK, "--port")
-        self.supervisor.add(
-            "api",
-            [sys.executable, "-m", "uvicorn", "apps.orders.api:api", *listen, str(api_port)],
-            environment,
-            f"{self.api_url}/health/ready",
-        )
-        for offset, worker in enumerate(WORKERS, start=1):
-            port = free_port(API_PORT + offset if API_PORT + offset != api_port else None)
-            self.supervisor.add(
-                worker,
-                [sys.executable, "-m", "faststream", "run", f"apps.{worker}.app:app", *listen, str(port)],
-                environment,
-                f"http://{LOOPBACK}:{port}/health/ready",
-            )
+        ports = _ports_from(api_port)
+        for number in range(1, self._replicas + 1):
+            for app in (API, *WORKERS):
+                name, url = _replica(app, number), f"http://{LOOPBACK}:{(port := next(ports))}"
+                if app == API and number > 1:
+                    self.api_urls.append(url)
+                self.supervisor.add(
+                    name,
+                    _command(app, port),
+                    {**environment, **self._environment_of.get(name, {})},
+                    f"{url}/health/ready",
+                )
+
+
+def _replica(app: str, number: int) -> str:
+    return app if number == 1 else f"{app}-{number}"
+
+
+def _command(app: str, port: int) -> list[str]:
+    """What runs one process of an app."""
+    listen = ("--host", LOOPBACK, "--port", str(port))
+    if app == API:
+        return [sys.executable, "-m", "uvicorn", "apps.ingress.api:api", *listen]
+    return [sys.executable, "-m", "faststream", "run", f"apps.{app}.app:app", *listen]
+
+
+def _ports_from(first: int) -> Iterator[int]:
+    """The first port, then the next ones that are free, none of them twice."""
+    given = {first}
+    yield first
+    for preferred in count(first + 1):
+        while (port := free_port(preferred)) in given:
+            pass
+        given.add(port)
+        yield port
 
 
 async def _declare_topology(rabbitmq_url: str) -> None:

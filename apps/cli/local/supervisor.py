@@ -81,6 +81,10 @@ class Supervisor:
         """How often it ended without being asked and was started again."""
         return self._children[name].restarts
 
+    def ready_url(self, name: str) -> str:
+        """Where it says whether it is ready, and what is missing; empty if it does not."""
+        return self._children[name].ready_url
+
     async def stop(self) -> None:
         """Ask all at once to end; what has not ended within the budget is killed."""
         await asyncio.gather(*(child.stop(self._stop_timeout_seconds) for child in self._children.values()))
@@ -101,6 +105,10 @@ class _Child:
         if self._process is None or self._process.returncode is not None:
             raise LocalServiceError(f"{self._program.name} is not running")
         return self._process.pid
+
+    @property
+    def ready_url(self) -> str:
+        return self._program.ready_url or ""
 
     async def start(self) -> None:
         process, output = await self._spawn()

@@ -1,0 +1,139 @@
+"""The document of an order, and the updates that make it whatever the order of arrival."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from odmantic import Field, Model
+from pydantic import AwareDatetime
+from pymongo import ASCENDING, DESCENDING, IndexModel, UpdateOne
+
+from apps.orders.application import AcceptedOrder
+from apps.orders.domain import Status, Step, effect_of
+from contracts import Event, OrderCreated
+
+UNPUBLISHED: dict[str, Any] = {"rank": Status.RECEIVED.rank, "publish_at": {"$exists": True}}
+UNPUBLISHED_INDEX = "unpublished_oldest_first"
+UNDER_WAY: dict[str, Any] = {"awaits": {"$gt": {}}}
+"""An order that awaits anything: each document that holds something is greater than the empty one."""
+
+
+class Order(Model):
+    """One order under its id, filled in by whoever knows something of it first."""
+
+    id: UUID = Field(primary_field=True)
+    rank: int
+    """Rank of the status; only ever rises."""
+    recorded_at: AwareDatetime
+    """When the first trace of the order was stored; never changes, so lists are stable by it."""
+    changed_at: AwareDatetime
+    """When the last event about it was recorded, by MongoDB's clock; before the first, when it came in."""
+    awaits: dict[str, bool] = {}
+    """The steps that nothing was heard of yet; empty once the order is through."""
+    content: dict[str, Any] | None = None
+    """Customer, currency, lines, total and time as in OrderCreated, in JSON, as far as they are known."""
+    reference: str | None = None
+    customer_id: str | None = None
+    reasons: list[dict[str, Any]] = []
+    invoice_number: str | None = None
+    events: dict[str, dict[str, Any]] = {}
+    """Name and time of every event seen, by event id."""
+    dead_letters: dict[str, dict[str, Any]] = {}
+    """What was `opened` and what was `closed`, by occurrence: either may be heard of first."""
+    idempotency_key: str | None = None
+    fingerprint: str | None = None
+    """SHA-256 of the request that came with the idempotency key."""
+    publish_at: AwareDatetime | None = None
+    """When the relay may publish the order; absent once RabbitMQ has confirmed it."""
+    claim: UUID | None = None
+    """Marks the orders that a relay has claimed together."""
+
+    model_config = {
+        "collection": "orders",
+        "indexes": lambda: [
+            IndexModel([("recorded_at", DESCENDING), ("_id", DESCENDING)], name="newest"),
+            IndexModel(
+                [("rank", ASCENDING), ("recorded_at", DESCENDING), ("_id", DESCENDING)], name="by_status"
+            ),
+            IndexModel(
+                [("customer_id", ASCENDING), ("recorded_at", DESCENDING), ("_id", DESCENDING)],
+                name="by_customer",
+            ),
+            IndexModel(
+                [("reference", ASCENDING), ("recorded_at", DESCENDING), ("_id", DESCENDING)],
+                name="by_reference",
+            ),
+            IndexModel(
+                [("idempotency_key", ASCENDING)],
+                name="idempotency_key",
+                unique=True,
+                partialFilterExpression={"idempotency_key": {"$type": "string"}},
+            ),
+            IndexModel(
+                [("recorded_at", ASCENDING), ("publish_at", ASCENDING)],
+                name=UNPUBLISHED_INDEX,
+                partialFilterExpression=UNPUBLISHED,
+            ),
+            IndexModel(
+                [("changed_at", ASCENDING), ("_id", ASCENDING)],
+                name="under_way",
+                partialFilterExpression=UNDER_WAY,
+            ),
+        ],
+    }
+
+    @property
+    def created(self) -> OrderCreated | None:
+        """The event that announced the order; None while not all of its content is known."""
+        if self.content is None or "placed_at" not in self.content:
+            return None
+        return OrderCreated(order_id=self.id, reference=self.reference, **self.content)
+
+
+def update_of(event: Event, now: datetime) -> UpdateOne:
+    """An upsert that leaves the same document whatever came before it or comes after."""
+    effect = effect_of(event)
+    seen = {"event": type(event).__name__, "at": event.occurred_at}
+    update: dict[str, dict[str, Any]] = {
+        "$set": {**effect.facts, f"events.{event.event_id}": seen},
+        "$currentDate": {"changed_at": True},
+        "$setOnInsert": {
+            "recorded_at": now,
+            **{f"awaits.{step}": True for step in Step if step not in effect.steps},
+        },
+    }
+    if effect.status is None:
+        update["$setOnInsert"]["rank"] = Status.RECEIVED.rank
+    else:
+        update["$max"] = {"rank": effect.status.rank}
+    if effect.steps:
+        update["$unset"] = {f"awaits.{step}": "" for step in effect.steps}
+    return UpdateOne({"_id": UUID(event.correlation_id)}, update, upsert=True)
+
+
+def received(order: AcceptedOrder) -> Order:
+    """The document of an order that the ingress has taken and nobody has announced yet."""
+    event = order.event
+    return Order(
+        id=event.order_id,
+        rank=Status.RECEIVED.rank,
+        recorded_at=event.placed_at,
+        changed_at=event.placed_at,
+        awaits=dict.fromkeys(Step, True),
+        content=event.model_dump(mode="json", exclude={"order_id", "reference"}),
+        reference=event.reference,
+        customer_id=event.customer.id,
+        idempotency_key=order.idempotency_key,
+        fingerprint=order.fingerprint,
+        publish_at=order.publish_at,
+    )
+
+
+def accepted(document: dict[str, Any]) -> AcceptedOrder:
+    """What the ingress has taken, from its document."""
+    return AcceptedOrder(
+        event=OrderCreated(order_id=document["_id"], reference=document["reference"], **document["content"]),
+        publish_at=document.get("publish_at", document["recorded_at"]),
+        idempotency_key=document["idempotency_key"],
+        fingerprint=document["fingerprint"],
+    )

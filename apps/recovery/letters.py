@@ -1,0 +1,132 @@
+"""Dead letters as operators see them: found, counted, grouped, and changed only as they were read."""
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from odmantic import AIOEngine
+from pymongo import ASCENDING, DESCENDING, ReturnDocument
+
+from apps.kit.clock import utc_now
+from apps.kit.settings import get_settings
+from apps.recovery.application import Group, LetterFilter, Position
+from apps.recovery.domain import State
+from apps.recovery.mongo import KEPT_HISTORY, NEWEST_FIRST, BodyPart, DeadLetter, history_entry
+
+
+class MongoLetters:
+    """The archive over MongoDB from the operator's side: every repair is a compare-and-set."""
+
+    def __init__(self, engine: AIOEngine) -> None:
+        self._letters = engine.get_collection(DeadLetter)
+        self._parts = engine.get_collection(BodyPart)
+
+    async def find(self, letter_id: UUID) -> DeadLetter | None:
+        document = await self._letters.find_one({"_id": letter_id})
+        return document and DeadLetter.model_validate_doc(document)
+
+    async def body_of(self, letter: DeadLetter) -> bytes:
+        """The whole body, also if it is kept in parts."""
+        if letter.body is not None:
+            return letter.body
+        parts = self._parts.find({"letter_id": letter.id}).sort("_id", ASCENDING)
+        return b"".join([part["bytes"] async for part in parts])
+
+    async def list(self, wanted: LetterFilter, after: Position | None, limit: int) -> Sequence[DeadLetter]:
+        """Newest first, from just behind `after`; without their bodies."""
+        query = _query(wanted, after)
+        found = self._letters.find(query, {"body": 0}).sort(NEWEST_FIRST).limit(limit)
+        return [DeadLetter.model_validate_doc({"body": None, **document}) async for document in found]
+
+    async def count(self, wanted: LetterFilter, after: Position | None) -> int:
+        return await self._letters.count_documents(_query(wanted, after))
+
+    async def groups(self, wanted: LetterFilter, limit: int) -> Sequence[Group]:
+        """Letters that look alike, the largest group first; each with its newest one as the sample."""
+        facts = ("queue", "event_type", "error_type", "reason")
+        pipeline: list[Mapping[str, Any]] = [
+            {"$match": _query(wanted, None)},
+            {"$project": dict.fromkeys((*facts, "fingerprint", "opened_at"), 1)},
+            {"$sort": dict(NEWEST_FIRST)},
+            {
+                "$group": {
+                    "_id": "$fingerprint",
+                    "count": {"$sum": 1},
+                    "first_seen_at": {"$min": "$opened_at"},
+                    "last_seen_at": {"$max": "$opened_at"},
+                    "sample_id": {"$first": "$_id"},
+                    **{name: {"$first": f"${name}"} for name in facts},
+                }
+            },
+            {"$sort": {"count": DESCENDING, "last_seen_at": DESCENDING, "_id": ASCENDING}},
+            {"$limit": limit},
+        ]
+        return [
+            Group(fingerprint=document.pop("_id"), **document)
+            async for document in self._letters.aggregate(pipeline, allowDiskUse=True)
+        ]
+
+    async def begin_replay(self, letter: DeadLetter, actor: str, detail: str) -> DeadLetter | None:
+        """Take a letter for its next replay; None if it has changed since it was read."""
+        return await self._change(
+            letter,
+            {
+                "$set": {"state": State.REPLAYING, "closed_at": None, "expires_at": None},
+                "$inc": {"replays": 1},
+                **_noted("replayed", actor, detail),
+            },
+        )
+
+    async def take_back(self, letter: DeadLetter, actor: str, detail: str) -> None:
+        """A replay that certainly did not arrive leaves its letter open."""
+        await self._change(letter, {"$set": {"state": State.OPEN}, **_noted("not replayed", actor, detail)})
+
+    async def finish_replay(self, letter: DeadLetter) -> None:
+        """The replay arrived, and the ends of the deaths before it are announced."""
+        await self._change(letter, {"$set": _closed(State.REPLAYED)})
+        # Also if the replay has died meanwhile, and the letter is open again.
+        ended = [occurrence["replay"] for occurrence in letter.occurrences]
+        await self._letters.update_one(
+            {"_id": letter.id}, {"$pull": {"occurrences": {"replay": {"$in": ended}}}}
+        )
+
+    async def discard(self, letter: DeadLetter, actor: str, reason: str) -> bool:
+        """Close a letter for good; False if it has changed since it was read."""
+        update = {
+            "$set": {**_closed(State.DISCARDED), "occurrences": []},
+            **_noted("discarded", actor, reason),
+        }
+        return await self._change(letter, update) is not None
+
+    async def _change(self, letter: DeadLetter, update: Mapping[str, Any]) -> DeadLetter | None:
+        """Change a letter that is still as it was read: state and number of replays say so."""
+        document = await self._letters.find_one_and_update(
+            {"_id": letter.id, "state": letter.state, "replays": letter.replays},
+            update,
+            return_document=ReturnDocument.AFTER,
+        )
+        return document and DeadLetter.model_validate_doc(document)
+
+
+def _query(wanted: LetterFilter, after: Position | None) -> dict[str, Any]:
+    query: dict[str, Any] = {name: value for name, value in wanted.exact.items() if value is not None}
+    if wanted.states is not None:
+        query["state"] = {"$in": list(wanted.states)}
+    if after is not None:
+        query["$or"] = [
+            {"opened_at": {"$lt": after.opened_at}},
+            {"opened_at": after.opened_at, "_id": {"$lt": after.letter_id}},
+        ]
+    return query
+
+
+def _closed(state: State) -> dict[str, Any]:
+    now = utc_now()
+    retention = timedelta(days=get_settings().dead_letter_retention_days)
+    return {"state": state, "closed_at": now, "expires_at": now + retention}
+
+
+def _noted(action: str, actor: str, detail: str) -> dict[str, Any]:
+    entry = history_entry(action, utc_now(), actor, detail)
+    return {"$push": {"history": {"$each": [entry], "$slice": -KEPT_HISTORY}}}
