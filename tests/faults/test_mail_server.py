@@ -1,0 +1,135 @@
+"""A mail server is gone, silent, puts mails off or refuses them: customers are told at last, or operators."""
+
+import json
+from uuid import UUID
+
+import pytest
+
+from contracts import InvoiceIssued, OrderCreated
+from tests.faults.conftest import Scenario
+from tests.faults.eventually import eventually
+from tests.faults.load import Load, Poison, Publisher
+from tests.faults.mail_server import MailServer
+from tests.faults.retries import KEEPS, retry_tap
+from tests.faults.system import System
+from tests.faults.wiretap import Wiretap
+
+SOME = 10
+
+
+@pytest.mark.faults(
+    20, "an SMTP server that refuses connections, hangs, or sends all away with 421", "SMTP server"
+)
+async def test_mail_server_out_of_reach(scenario: Scenario) -> None:
+    """Mails wait for a server that takes none at all: readiness is red, and no attempt is spent."""
+    async with (
+        MailServer() as mail_server,
+        scenario.system(mail_server=mail_server) as system,
+        await retry_tap(system) as retries,
+    ):
+        mail_server.leave()  # before the first mail: who is connected stays so
+        async with system.load(rate=10, mail_share=1) as load:
+            await turns_red(system)
+            await mail_server.listen()
+            await turns_green(system)
+
+            mail_server.mood = "hangs"
+            await turns_red(system)  # once it has waited for an answer in vain
+            mail_server.release()
+            await turns_green(system)
+
+            mail_server.mood = "sends away"
+            await turns_red(system)
+            mail_server.release()
+            await turns_green(system)
+            await scenario.recovered(system, load)
+        await scenario.passes(system, load, keeps=KEEPS)
+        spent = await retries.heard()
+    assert not spent, f"{len(spent)} attempts were spent on the mail server: {spent[:3]}"
+
+
+@pytest.mark.faults(20, "an SMTP server that puts mails off with 4xx", "SMTP server")
+async def test_mails_put_off(scenario: Scenario) -> None:
+    """A mail that is put off is tried again later, and holds up no customer who is told by SMS."""
+    delays = {"ORDERFLOW_RETRY_DELAYS_SECONDS": json.dumps([2, 4, 8, 16])}
+    async with (
+        MailServer() as mail_server,
+        scenario.system(mail_server=mail_server, settings=delays) as system,
+        await retry_tap(system) as retries,
+    ):
+        mail_server.mood = "4xx"
+        async with system.load(orders=60, poison_share=0, mail_share=0.5) as load:
+            await load.accepted(40)
+            await eventually(lambda: put_off(retries), "mails put off")
+            await eventually(lambda: told_by_sms(system), "customers told by SMS meanwhile")
+            mail_server.mood = "takes"
+        await scenario.passes(system, load, keeps=KEEPS)
+
+
+@pytest.mark.faults(20, "an SMTP server that refuses mails with 5xx", "SMTP server, for ten orders")
+@pytest.mark.representative
+async def test_mails_refused(scenario: Scenario) -> None:
+    """A refused mail is dead at once, without the address in its reason; customers told by SMS are told."""
+    async with MailServer() as mail_server, scenario.system(mail_server=mail_server) as system:
+        mail_server.mood = "5xx"
+        publisher = Publisher(system.rabbitmq_url)
+        async with system.load(orders=40, http_share=0, poison_share=0, mail_share=0, units=1000) as load:
+            await system.counted(load)
+            refused = [await publish_order_with_mail(load, publisher) for _ in range(SOME)]
+        await publisher.close()
+        await scenario.passes(system, load)
+        archive = system.database("recovery")["dead_letters"]
+        letters = {one["order_id"]: one async for one in archive.find()}
+        logged = system.log("notifications")
+    assert not mail_server.mails
+    for order in refused:
+        letter = letters[order.order_id]
+        assert (letter["attempts"], letter["error_type"]) == (1, "MailRefused")
+        assert "550" in letter["reason"]
+        address = str(order.customer.email)
+        assert address not in letter["reason"] + letter["traceback"] + logged
+
+
+async def publish_order_with_mail(load: Load, publisher: Publisher) -> OrderCreated:
+    """An order whose customer can only be told by mail: in the end its invoice is a dead letter."""
+    order = load.order()
+    customer = order.customer.model_copy(
+        update={"email": f"refused-{order.order_id}@example.com", "phone": None}
+    )
+    order = order.model_copy(update={"customer": customer})
+    invoice = str(event_id_of_invoice(order.order_id))
+    load.poison[invoice] = Poison(
+        invoice, frozenset({"notifications.invoice-issued"}), "refused mail", order.order_id
+    )
+    await publisher.confirmed(order.topic, order.model_dump_json().encode(), message_id=str(order.event_id))
+    return order
+
+
+async def put_off(retries: Wiretap) -> bool:
+    return len(await retries.heard()) >= SOME
+
+
+async def told_by_sms(system: System) -> bool:
+    log = system.database("notifications")["notifications"]
+    return await log.count_documents({"channel": "sms"}) >= SOME
+
+
+def event_id_of_invoice(order_id: UUID) -> UUID:
+    """The id of the event that announces an order's invoice."""
+    return (
+        InvoiceIssued.model_validate(InvoiceIssued.example).model_copy(update={"order_id": order_id}).event_id
+    )
+
+
+async def turns_red(system: System) -> None:
+    async def is_red() -> bool:
+        return (await system.checks("notifications")).get("dependencies", "ok") != "ok"
+
+    await eventually(is_red, "notifications is not ready")
+
+
+async def turns_green(system: System) -> None:
+    async def is_green() -> bool:
+        return (await system.checks("notifications")).get("dependencies") == "ok"
+
+    await eventually(is_green, "notifications is ready")
