@@ -36,8 +36,8 @@ class NotificationLog(Protocol):
     async def find(self, notification_id: UUID) -> Outcome | None:
         """The outcome that was recorded, if any."""
 
-    async def record(self, outcome: Outcome) -> None:
-        """Keep an outcome; where its id has one already, that one stays."""
+    async def record(self, outcome: Outcome) -> Outcome:
+        """Keep an outcome; where its id has one already, that one stays. Returns the one that is kept."""
 
 
 class Notifier:
@@ -64,9 +64,10 @@ class Notifier:
                 return known
             outcome = self._unrecorded.get(identity) or await self._send(news, identity)
             self._unrecorded[identity] = outcome
-            await self._log.record(outcome)
+            # Another process may have been faster: all announce the same then.
+            kept = await self._log.record(outcome)
             del self._unrecorded[identity]
-            return outcome
+            return kept
 
     async def _send(self, news: News, identity: UUID) -> Outcome:
         template = template_of(news)

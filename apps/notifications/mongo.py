@@ -42,15 +42,12 @@ class MongoNotificationLog:
 
     async def find(self, notification_id: UUID) -> Outcome | None:
         document = await self._notifications.find_one({"_id": notification_id})
-        if document is None:
-            return None
-        kind = NotificationSkipped if document["channel"] is None else NotificationSent
-        return kind.model_validate(document["event"])
+        return document and _outcome(document)
 
-    async def record(self, outcome: Outcome) -> None:
-        await self._entries.add(outcome)
+    async def record(self, outcome: Outcome) -> Outcome:
+        return await self._entries.add(outcome)
 
-    async def _record_group(self, outcomes: Sequence[Outcome]) -> Sequence[None]:
+    async def _record_group(self, outcomes: Sequence[Outcome]) -> Sequence[Outcome]:
         try:
             await self._notifications.insert_many(
                 [_entry(outcome).model_dump_doc() for outcome in outcomes], ordered=False
@@ -58,7 +55,18 @@ class MongoNotificationLog:
         except BulkWriteError as error:
             if not is_duplicate_key(error):  # an entry that is there already stays as it is
                 raise
-        return [None] * len(outcomes)
+            ids = [outcome.notification_id for outcome in outcomes]
+            kept = {
+                document["_id"]: _outcome(document)
+                async for document in self._notifications.find({"_id": {"$in": ids}})
+            }
+            return [kept[notification_id] for notification_id in ids]
+        return outcomes
+
+
+def _outcome(document: dict[str, Any]) -> Outcome:
+    kind = NotificationSkipped if document["channel"] is None else NotificationSent
+    return kind.model_validate(document["event"])
 
 
 def _entry(outcome: Outcome) -> Notification:

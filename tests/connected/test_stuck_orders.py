@@ -35,15 +35,16 @@ async def _is_bound(system: System, queue: str) -> bool:
 
 
 async def _place_missed(
-    system: System, app: str, event: type[Event], *lines: tuple[str, int]
+    system: System, app: str, event: type[Event], *, available: int = 100
 ) -> OrderCreated:
-    """An order of which the event did not reach the app, though it passed the exchange."""
+    """An order for 3 units of its own article, of which the event did not reach the app."""
     queue = await system.channel.get_queue(inbox(app, event).name, ensure=False)
     tap = await system.channel.declare_queue(exclusive=True)
     await tap.bind(EVENTS.name, event.topic)
     while True:
+        (sku,) = await system.stock_up(available)
         await queue.unbind(EVENTS.name, event.topic)
-        order = new_order(*lines, id=f"c-{uuid4()}", email=f"{uuid4()}@example.com")
+        order = new_order((sku, 3), id=f"c-{uuid4()}", email=f"{uuid4()}@example.com")
         await system.publish(order)
 
         async def passed(order: OrderCreated = order) -> bool:
@@ -99,8 +100,7 @@ async def test_order_that_a_consumer_missed_is_found_and_sent_again(
 ) -> None:
     """Whoever missed an event gets it by a resend; nothing is reserved, invoiced or mailed twice."""
     is_refused = event is OrderRejected
-    (sku,) = await system.stock_up(0 if is_refused else 100)
-    order = await _place_missed(system, app, event, (sku, 3))
+    order = await _place_missed(system, app, event, available=0 if is_refused else 100)
     await _stuck(system, order, awaits)
 
     answer = await system.api.post(f"/v1/orders/{order.order_id}/resend")
@@ -120,7 +120,7 @@ async def test_order_that_a_consumer_missed_is_found_and_sent_again(
     assert await invoices.count_documents({"_id": order.order_id}) == (0 if is_refused else 1)
     log = system.database("notifications")["notifications"]
     assert await log.count_documents({"order_id": order.order_id}) == 1
-    level = await system.database("stock")["levels"].find_one({"_id": sku})
+    level = await system.database("stock")["levels"].find_one({"_id": order.lines[0].sku})
     assert (level["available"], level["reserved"]) == ((0, 0) if is_refused else (97, 3))
     query = {"stuck": True, "customer_id": order.customer.id}
     assert (await system.api.get("/v1/orders", params=query)).json()["orders"] == []
@@ -128,9 +128,8 @@ async def test_order_that_a_consumer_missed_is_found_and_sent_again(
 
 async def test_stuck_orders_are_listed_and_sent_again_from_the_command_line(system: System) -> None:
     """`order list --stuck` says what each order awaits; `order resend` heals one, or all at once."""
-    (sku,) = await system.stock_up(100)
-    one = await _place_missed(system, "billing", OrderValidated, (sku, 1))
-    other = await _place_missed(system, "notifications", InvoiceIssued, (sku, 1))
+    one = await _place_missed(system, "billing", OrderValidated)
+    other = await _place_missed(system, "notifications", InvoiceIssued)
     await _stuck(system, one, ["invoice", "notification"])
     await _stuck(system, other, ["notification"])
     metrics = (await system.api.get("/metrics")).text

@@ -96,6 +96,9 @@ class ThreeMembers:
         """Start all members; when it returns there is a primary."""
         for number in range(3):
             self.start_member(number)
+        for port in self._ports:
+            # Each must answer, or it is not let in.
+            _ping(f"mongodb://{LOOPBACK}:{port}/?directConnection=true", timeout_seconds=60)
         first = f"mongodb://{LOOPBACK}:{self._ports[0]}/?directConnection=true"
         members = [{"_id": number, "host": f"{LOOPBACK}:{port}"} for number, port in enumerate(self._ports)]
         # An election after 2 s instead of 10: the scenario is about what it does, not how long it takes.
@@ -137,6 +140,6 @@ class ThreeMembers:
             member.stop()
 
 
-def _ping(url: str) -> None:
-    with MongoClient[dict[str, Any]](url, serverSelectionTimeoutMS=3000) as client:
+def _ping(url: str, timeout_seconds: int = 3) -> None:
+    with MongoClient[dict[str, Any]](url, serverSelectionTimeoutMS=timeout_seconds * 1000) as client:
         client.admin.command("ping")

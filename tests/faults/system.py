@@ -102,6 +102,8 @@ class System:
                 answer = await http.get(self.stack.supervisor.ready_url(process))
         except httpx.TransportError:
             return {}
+        if answer.is_server_error and answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+            return {"answer": str(answer.status_code)}
         return dict(answer.json()["checks"])
 
     async def queue_sizes(self) -> dict[str, int]:
@@ -124,6 +126,23 @@ class System:
             return sign in self.log(process)
 
         await eventually(check, f"{process} writes {sign!r}", deadline_seconds)
+
+    async def ready(self, deadline_seconds: float = 180) -> None:
+        """Wait until every process of the apps says that it is ready, however often it was killed."""
+
+        async def check() -> bool:
+            states = await asyncio.gather(*map(self.is_ready, self.stack.processes))
+            return all(states)
+
+        await eventually(check, "all processes are ready", deadline_seconds)
+
+    async def is_ready(self, process: str) -> bool:
+        try:
+            async with httpx.AsyncClient(timeout=10, trust_env=False) as http:
+                answer = await http.get(self.stack.supervisor.ready_url(process))
+        except httpx.TransportError:
+            return False
+        return answer.is_success
 
     async def restarted(self, process: str, times: int, deadline_seconds: float = 120) -> None:
         """Wait until the process has been started again so often."""
@@ -157,7 +176,7 @@ class System:
         async def check() -> bool:
             return await asyncio.to_thread(self._stores.settled) >= goal
 
-        await self.stack.supervisor.wait_ready(deadline_seconds)
+        await self.ready(deadline_seconds)
         await eventually(check, f"{goal} orders settled", deadline_seconds)
         return time.monotonic() - began
 

@@ -25,7 +25,7 @@ async def test_clock_an_hour_off(scenario: Scenario, seconds: int) -> None:
         Proxy(port) as proxy,
         scenario.system(replicas=2, failpoints=shifted, rabbitmq_port=proxy.port) as system,
     ):
-        async with system.load(rate=15) as load:
+        async with system.load(rate=15, orders=120) as load:
             await load.accepted(30)
             await proxy.cut()
             await system.wait_for("order waits for RabbitMQ", "api")

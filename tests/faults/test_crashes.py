@@ -34,7 +34,7 @@ async def test_ingress_killed_while_it_accepts(scenario: Scenario) -> None:
                 await load.accepted(len(load.placed) + 20)
                 system.kill("api")
                 await system.restarted("api", kills)
-                await system.stack.supervisor.wait_ready()
+                await system.ready()
             await scenario.recovered(system, load)
         await scenario.passes(system, load)
     assert set(load.answers) > {"202"}, "no request was cut off"

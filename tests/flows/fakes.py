@@ -159,5 +159,5 @@ class NotificationLogInMemory:
         await asyncio.sleep(0)
         return self.outcomes.get(notification_id)
 
-    async def record(self, outcome: Outcome) -> None:
-        self.outcomes.setdefault(outcome.notification_id, outcome)
+    async def record(self, outcome: Outcome) -> Outcome:
+        return self.outcomes.setdefault(outcome.notification_id, outcome)

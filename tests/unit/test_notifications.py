@@ -315,6 +315,19 @@ async def test_rival_deliveries_send_once(desk: Desk) -> None:
     assert len(desk.mailer.mails) == 1
 
 
+async def test_rival_processes_agree() -> None:
+    """Two processes that handle one event at the same time may both send, and announce the same outcome."""
+    log = NotificationLogInMemory()
+    notifiers = [
+        Notifier(Messages("Corner Shop"), PostedMails(), SentTexts(), log),
+        Notifier(Messages("Corner Shop"), PostedMails(), SentTexts(), log),
+    ]
+    news = invoice()
+    first, second = await asyncio.gather(*(notifier.tell(news) for notifier in notifiers))
+    assert first is second
+    assert list(log.outcomes.values()) == [first]
+
+
 async def test_failure_is_not_recorded() -> None:
     """A mail that did not go out is sent when its event comes again, also to one that waited for it."""
     desk = Desk(failures=1)
@@ -377,11 +390,11 @@ class LogThatFailsOnce(NotificationLogInMemory):
 
     has_failed = False
 
-    async def record(self, outcome: Outcome) -> None:
+    async def record(self, outcome: Outcome) -> Outcome:
         if not self.has_failed:
             self.has_failed = True
             raise DependencyUnavailable("MongoDB is away")
-        await super().record(outcome)
+        return await super().record(outcome)
 
 
 async def test_mail_that_could_not_be_recorded_is_not_sent_again() -> None:
