@@ -1,4 +1,4 @@
-"""The report: one row per scenario and RabbitMQ version in docs/RELIABILITY.md, between two markers."""
+"""The report: one row per scenario, what it breaks and RabbitMQ version, between two markers of a file."""
 
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
@@ -26,8 +26,8 @@ class Row:
     seed: str
 
     @property
-    def key(self) -> tuple[int, str, str]:
-        return int(self.number), self.scenario, self.rabbitmq
+    def key(self) -> tuple[int, str, str, str]:
+        return int(self.number), self.scenario, self.broken, self.rabbitmq
 
     @classmethod
     def parse(cls, line: str) -> Self:

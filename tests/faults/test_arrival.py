@@ -80,7 +80,6 @@ class Echo:
 
 
 @pytest.mark.faults(14, "every event three times, shuffled", "the order of all events")
-@pytest.mark.representative
 async def test_every_event_three_times(scenario: Scenario) -> None:
     """Repeats that come at any time, those of the apps' own events too, change nothing."""
     async with scenario.system() as system, Echo(system.rabbitmq_url, system.seed):

@@ -88,7 +88,6 @@ async def test_deleted_queue_that_its_app_may_not_declare(scenario: Scenario) ->
 
 
 @pytest.mark.faults(10, "a binding removed under load", "a binding of each app")
-@pytest.mark.representative
 async def test_binding_removed_under_load(scenario: Scenario) -> None:
     """Its app restores it, with no right to configure; what it missed is found as stuck and sent again."""
     removed: dict[Binding, Awaited] = {

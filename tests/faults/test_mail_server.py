@@ -67,7 +67,6 @@ async def test_mails_put_off(scenario: Scenario) -> None:
 
 
 @pytest.mark.faults(20, "an SMTP server that refuses mails with 5xx", "SMTP server, for ten orders")
-@pytest.mark.representative
 async def test_mails_refused(scenario: Scenario) -> None:
     """A refused mail is dead at once, without the address in its reason; customers told by SMS are told."""
     async with MailServer() as mail_server, scenario.system(mail_server=mail_server) as system:

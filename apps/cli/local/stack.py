@@ -197,7 +197,9 @@ def _command(app: str, port: int) -> list[str]:
     """What runs one process of an app."""
     listen = ("--host", LOOPBACK, "--port", str(port))
     if app == API:
-        return [sys.executable, "-m", "uvicorn", "apps.ingress.api:api", *listen]
+        # Longer than clients and load balancers keep an idle connection: else one is closed as it is used.
+        keep_alive = ("--timeout-keep-alive", "75")
+        return [sys.executable, "-m", "uvicorn", "apps.ingress.api:api", *listen, *keep_alive]
     return [sys.executable, "-m", "faststream", "run", f"apps.{app}.app:app", *listen]
 
 
