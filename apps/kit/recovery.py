@@ -1,6 +1,5 @@
 """The one recovery policy: a message is acknowledged when it is handled, kept for later, or kept as dead."""
 
-import re
 import traceback
 from collections.abc import Awaitable, Callable
 from types import TracebackType
@@ -23,6 +22,7 @@ from structlog.stdlib import get_logger
 from apps.kit.clock import utc_now
 from apps.kit.envelope import ROUTING_KEY_HEADER
 from apps.kit.errors import PermanentError
+from apps.kit.headers import passed_on
 from apps.kit.producer import RabbitUnavailable
 from apps.kit.topology import ARCHIVED_QUEUES, DEAD, RETRY_LEVELS, event_of
 from apps.kit.validation import explain
@@ -41,9 +41,6 @@ ERROR_TYPE = "orderflow-error-type"
 TRACEBACK = "orderflow-traceback"
 FIRST_FAILED_AT = "orderflow-first-failed-at"
 LAST_FAILED_AT = "orderflow-last-failed-at"
-
-RABBITMQ_HEADER = re.compile(r"x-(death$|first-death-|last-death-|delivery-count$|acquired-count$|opt-)")
-"""What RabbitMQ itself writes on a message; from a client it would mean nothing."""
 
 _HOPELESS = (PermanentError, ValidationError)
 _TRACEBACK_CHARACTERS = 4000
@@ -166,7 +163,7 @@ def _copy(
 ) -> aio_pika.Message:
     """The message again, with its identity, and with what is known of its failure."""
     now = utc_now().isoformat()
-    headers = {name: value for name, value in message.headers.items() if not RABBITMQ_HEADER.match(name)}
+    headers = passed_on(message.headers)
     headers.setdefault(ROUTING_KEY_HEADER, message.routing_key or "")
     headers.setdefault(FIRST_FAILED_AT, now)
     headers |= {

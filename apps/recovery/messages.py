@@ -1,6 +1,5 @@
 """Dead letters as messages: what their headers tell, and the message again as it was published."""
 
-import struct
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -14,6 +13,7 @@ from pamqp import decode, encode
 
 from apps.kit import recovery
 from apps.kit.envelope import ROUTING_KEY_HEADER
+from apps.kit.headers import is_passed_on, sendable
 from apps.recovery.domain import Death, Source, order_of, trace_of
 from apps.recovery.mongo import DeadLetter
 
@@ -32,8 +32,6 @@ _FAILURE_HEADERS = frozenset(
         recovery.LAST_FAILED_AT,
     }
 )
-_ROUTES = frozenset({"CC", "BCC"})
-"""Further routing keys, by which RabbitMQ would send a replay to more than the one queue."""
 _PARSED_BODY_BYTES = 1024 * 1024
 _TEXT_CHARACTERS = 4000
 _NAME_BYTES = 255
@@ -84,7 +82,7 @@ def replay(letter: DeadLetter, body: bytes) -> aio_pika.Message:
     headers = {
         name: value
         for name, value in decode_headers(letter.headers).items()
-        if name not in _FAILURE_HEADERS | _ROUTES and not recovery.RABBITMQ_HEADER.match(name)
+        if name not in _FAILURE_HEADERS and is_passed_on(name)
     }
     # It comes back under its queue's name, so the key that it was published under travels with it.
     headers |= {REPLAY_HEADER: letter.replays, ROUTING_KEY_HEADER: letter.event_type or ""}
@@ -104,7 +102,7 @@ def replay(letter: DeadLetter, body: bytes) -> aio_pika.Message:
 
 def encode_headers(headers: Mapping[str, Any]) -> bytes:
     """Headers in the form that AMQP has on the wire; a value that cannot be sent again becomes text."""
-    return encode.field_table({name: _sendable(value) for name, value in headers.items()})
+    return encode.field_table({name: sendable(value) for name, value in headers.items()})
 
 
 def decode_headers(table: bytes) -> dict[str, Any]:
@@ -200,19 +198,6 @@ def _time(value: object) -> datetime | None:
         return moment.astimezone(UTC) if isinstance(moment, datetime) else None
     except (ValueError, OverflowError):
         return None
-
-
-def _sendable(value: Any) -> Any:
-    """The value itself if AMQP can carry it, else the nearest that it can."""
-    if isinstance(value, bytes):
-        value = bytearray(value)  # of the two, the one that the library can send
-    try:
-        encode.field_table({"": value})
-    except RecursionError:
-        return "nested too deeply to be kept"
-    except (TypeError, ValueError, OverflowError, struct.error):
-        return str(value)[:_TEXT_CHARACTERS]
-    return value
 
 
 def _shown(value: Any, depth: int) -> Any:

@@ -20,7 +20,7 @@ from conftest import PREFIX, System, eventually, new_order
 from odmantic import AIOEngine
 from test_commands import orderflow
 
-from apps.kit.recovery import RABBITMQ_HEADER
+from apps.kit.headers import is_passed_on
 from apps.recovery.mongo import MongoArchive
 from contracts import StockAdjusted
 
@@ -71,7 +71,7 @@ async def received(queue: AbstractQueue) -> AbstractIncomingMessage:
         return await queue.get(no_ack=True, fail=False)
 
     message: AbstractIncomingMessage = await eventually(check, f"message in {queue.name}")
-    for name in [name for name in message.headers if RABBITMQ_HEADER.match(name)]:
+    for name in [name for name in message.headers if not is_passed_on(name)]:
         del message.headers[name]
     return message
 
