@@ -259,7 +259,7 @@ async def test_message_comes_back_exactly_as_it_was_published(system: System) ->
 async def test_large_body_is_kept_shown_in_part_and_sent_again_whole(system: System) -> None:
     """A body beyond what one document holds comes back byte for byte."""
     queue = f"test.{uuid4().hex}"
-    body = b'{"text": "' + os.urandom(9 * 1024 * 1024).hex().encode() + b'"}'
+    body = b'{"text": "' + os.urandom(7 * 1024 * 1024).hex().encode() + b'"}'
     async with own_queue(system, queue) as inbox:
         letter = await put_into_dead(system, aio_pika.Message(body, headers={"orderflow-queue": queue}))
         assert letter["body"] is None
