@@ -26,8 +26,8 @@ DEAD = RabbitExchange("dead", type=ExchangeType.FANOUT, durable=True, declare=_d
 REPLAY = RabbitExchange("replay", type=ExchangeType.DIRECT, durable=True, declare=_declare)
 """Leads to every inbox by its own name, for messages that go back to exactly one consumer."""
 
-DELIVERY_LIMIT = 20
-"""Redeliveries after which RabbitMQ itself gives a message up; only a crash loop gets that far."""
+DELIVERY_LIMIT = 19
+"""Redeliveries after which RabbitMQ itself gives a message up, 20 deliveries in all: a crash loop only."""
 _NO_DELIVERY_LIMIT = 2**31 - 1
 """RabbitMQ 4 has a limit of 20 unless told otherwise, and drops what exceeds it if no exchange takes it."""
 

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from itertools import count
@@ -19,11 +20,13 @@ from apps.cli.local.rabbitmq import RabbitNode
 from apps.cli.local.rabbitmq_install import ensure_rabbitmq_installed
 from apps.cli.local.running import announced, exclusive
 from apps.cli.local.supervisor import Supervisor
+from apps.kit.errors import DependencyUnavailable
 
 API = "api"
 WORKERS = ("orders", "stock", "billing", "notifications", "recovery")
 API_PORT = 8000
 READY_TIMEOUT_SECONDS = 180.0
+TOPOLOGY_TIMEOUT_SECONDS = 30.0
 
 Service = RabbitNode | MongoReplicaSet
 
@@ -218,7 +221,15 @@ async def _declare_topology(rabbitmq_url: str) -> None:
     # FastStream takes a second to import: only those who start something wait for it.
     from apps.cli.system import apply_topology  # noqa: PLC0415
 
-    await apply_topology(rabbitmq_url)
+    deadline = time.monotonic() + TOPOLOGY_TIMEOUT_SECONDS
+    while True:
+        try:
+            return await apply_topology(rabbitmq_url)
+        except DependencyUnavailable:
+            # A node on a slow machine may not make a quorum queue in the five seconds that it gives itself.
+            if time.monotonic() > deadline:
+                raise
+        await asyncio.sleep(1)
 
 
 async def _start_services(services: Sequence[Service]) -> None:

@@ -117,7 +117,7 @@ class _Child:
     async def wait_ready(self, client: httpx.AsyncClient, deadline: float) -> None:
         if self._program.ready_url is None:
             return
-        answer = "no answer"
+        answer, restarts_before = "no answer", self.restarts
         while True:
             try:
                 status = (await client.get(self._program.ready_url)).status_code
@@ -127,8 +127,8 @@ class _Child:
                 if status == httpx.codes.OK:
                     return
                 answer = f"it answers {status}"
-            if self.restarts > RESTARTS_BEFORE_READY:
-                answer = f"it ended {self.restarts} times"
+            if (restarts := self.restarts - restarts_before) > RESTARTS_BEFORE_READY:
+                answer = f"it ended {restarts} times"
             elif time.monotonic() < deadline:
                 await asyncio.sleep(0.1)
                 continue
