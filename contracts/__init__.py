@@ -1,22 +1,27 @@
 """Every event that Orderflow publishes or accepts, one module per owner."""
 
-from contracts.billing import InvoiceIssued, InvoiceLine
+from contracts.billing import Invoice, InvoiceIssued, InvoiceLine, InvoiceVoided
 from contracts.event import Event
-from contracts.notifications import NotificationSent, NotificationSkipped
-from contracts.orders import Customer, OrderContent, OrderCreated, OrderLine
+from contracts.notifications import NotificationFailed, NotificationSent, NotificationSkipped
+from contracts.orders import Customer, OrderCancelled, OrderContent, OrderCreated, OrderLine
 from contracts.recovery import DeadLetterClosed, DeadLetterOpened
 from contracts.stock import OrderRejected, OrderValidated, RejectionCode, RejectionReason, StockAdjusted
+from contracts.webhooks import DisabledReason, WebhookEndpointDisabled
 
 EVENTS: tuple[type[Event], ...] = (
     OrderCreated,
+    OrderCancelled,
     OrderValidated,
     OrderRejected,
     InvoiceIssued,
+    InvoiceVoided,
     NotificationSent,
     NotificationSkipped,
+    NotificationFailed,
     StockAdjusted,
     DeadLetterOpened,
     DeadLetterClosed,
+    WebhookEndpointDisabled,
 )
 
 __all__ = [
@@ -24,11 +29,16 @@ __all__ = [
     "Customer",
     "DeadLetterClosed",
     "DeadLetterOpened",
+    "DisabledReason",
     "Event",
+    "Invoice",
     "InvoiceIssued",
     "InvoiceLine",
+    "InvoiceVoided",
+    "NotificationFailed",
     "NotificationSent",
     "NotificationSkipped",
+    "OrderCancelled",
     "OrderContent",
     "OrderCreated",
     "OrderLine",
@@ -37,4 +47,5 @@ __all__ = [
     "RejectionCode",
     "RejectionReason",
     "StockAdjusted",
+    "WebhookEndpointDisabled",
 ]

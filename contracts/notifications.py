@@ -61,3 +61,32 @@ class NotificationSkipped(_AboutNotification):
 
     reason: Literal["no_contact"] = Field(description="Why nothing was sent.")
     skipped_at: Timestamp = Field(description="When that was decided, RFC 3339.")
+
+
+class NotificationFailed(_AboutNotification):
+    """A customer could not be told: the mail server or the SMS provider will never take this message."""
+
+    topic: ClassVar[str] = "notification.failed.v1"
+    time_field: ClassVar[str] = "failed_at"
+    example: ClassVar[dict[str, Any]] = {
+        "notification_id": "f1b7b5b1-59c1-5f9c-8a52-5d8f1f9f8b11",
+        "order_id": EXAMPLE_ORDER_ID,
+        "template": "invoice-issued",
+        "channel": "email",
+        "recipient": "a***@example.com",
+        "reason": "The mail server refuses the mail with code 550",
+        "failed_at": "2026-11-22T10:15:00.240Z",
+    }
+    model_config = ConfigDict(json_schema_extra={"examples": [example]})
+
+    channel: Literal["email", "sms"] = Field(description="How the customer was to be told.")
+    recipient: str = Field(
+        description="Address or number, masked: enough to recognise, not to use.",
+        examples=["a***@example.com"],
+    )
+    reason: str = Field(
+        max_length=500,
+        description="What the refusal was, without the customer's data.",
+        examples=["The mail server refuses the mail with code 550"],
+    )
+    failed_at: Timestamp = Field(description="When it was refused, RFC 3339.")

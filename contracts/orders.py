@@ -20,6 +20,15 @@ Reference = Annotated[
         min_length=1, max_length=128, description="The shop's own order number, if any.", examples=["536365"]
     ),
 ]
+CancellationReason = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=500,
+        description="Why the order was cancelled, as the customer may read it.",
+        examples=["Ordered by mistake."],
+    ),
+]
 
 EXAMPLE_CUSTOMER: dict[str, Any] = {
     "id": "17850",
@@ -163,3 +172,26 @@ class OrderCreated(OrderContent, Event):
 
     order_id: OrderId
     placed_at: Timestamp = Field(description="When the customer placed it, RFC 3339.")
+
+
+class OrderCancelled(Event):
+    """An order is not wanted any more: what was done for it is undone, what was not will not be done."""
+
+    topic: ClassVar[str] = "order.cancelled.v1"
+    version: ClassVar[int] = 1
+    owner: ClassVar[str] = "orders"
+    time_field: ClassVar[str] = "cancelled_at"
+    example: ClassVar[dict[str, Any]] = {
+        "order_id": EXAMPLE_ORDER_ID,
+        "reference": "536365",
+        "customer": EXAMPLE_CUSTOMER,
+        "reason": "Ordered by mistake.",
+        "cancelled_at": "2026-11-22T11:02:41Z",
+    }
+    model_config = ConfigDict(json_schema_extra={"examples": [example]})
+
+    order_id: OrderId
+    reference: Reference = None
+    customer: Customer = Field(description="Who ordered, and is told of the cancellation.")
+    reason: CancellationReason
+    cancelled_at: Timestamp = Field(description="When it was cancelled, RFC 3339.")

@@ -9,6 +9,8 @@ from pydantic import AfterValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 DEVELOPMENT_RABBITMQ_URL = "amqp://guest:guest@127.0.0.1:5672/"
+DEVELOPMENT_SECRET_KEY = "development-only"  # noqa: S105  # production refuses it
+SHORTEST_SECRET_KEY = 32
 DEVELOPMENT_MONGODB_URL = "mongodb://127.0.0.1:27017/?directConnection=true"
 
 
@@ -32,6 +34,11 @@ class Settings(BaseSettings):
     mongodb_url: SecretStr = SecretStr(DEVELOPMENT_MONGODB_URL)
     database_prefix: str = Field(default="orderflow", pattern=r"^[a-z0-9_]{1,30}$")
     """Each app has its own database: `<prefix>_<app>`."""
+
+    secret_key: SecretStr = SecretStr(DEVELOPMENT_SECRET_KEY)
+    """What the keys of signed links and of stored secrets are derived from, 32 characters or more."""
+    public_url: str = "http://127.0.0.1:8000"
+    """Where the ingress is reached from outside: links in messages start with it."""
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "console"] = "json"
@@ -80,6 +87,10 @@ class Settings(BaseSettings):
             ):
                 if value.get_secret_value() == default or "guest:guest@" in value.get_secret_value():
                     raise ValueError(f"ORDERFLOW_{name.upper()} must be set in production")
+            if len(self.secret_key.get_secret_value()) < SHORTEST_SECRET_KEY:
+                raise ValueError(
+                    f"ORDERFLOW_SECRET_KEY must be set in production ({SHORTEST_SECRET_KEY} characters or more)"
+                )
         return self
 
 

@@ -35,6 +35,10 @@ def test_development_needs_no_settings() -> None:
         ({}, "ORDERFLOW_RABBITMQ_URL"),
         ({"ORDERFLOW_RABBITMQ_URL": RABBITMQ_URL}, "ORDERFLOW_MONGODB_URL"),
         ({"ORDERFLOW_MONGODB_URL": MONGODB_URL}, "ORDERFLOW_RABBITMQ_URL"),
+        (
+            {"ORDERFLOW_RABBITMQ_URL": RABBITMQ_URL, "ORDERFLOW_MONGODB_URL": MONGODB_URL},
+            "ORDERFLOW_SECRET_KEY",
+        ),
     ],
 )
 def test_production_refuses_development_urls(
@@ -50,10 +54,11 @@ def test_production_refuses_development_urls(
 
 
 def test_production_with_urls_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With both set it starts, and shows no password when it is printed."""
+    """With all of them set it starts, and shows no password when it is printed."""
     monkeypatch.setenv("ORDERFLOW_ENVIRONMENT", "production")
     monkeypatch.setenv("ORDERFLOW_RABBITMQ_URL", RABBITMQ_URL)
     monkeypatch.setenv("ORDERFLOW_MONGODB_URL", MONGODB_URL)
+    monkeypatch.setenv("ORDERFLOW_SECRET_KEY", f"s3cret-{'k' * 32}")
     settings = Settings()
     assert settings.rabbitmq_url.get_secret_value() == RABBITMQ_URL
     assert "s3cret" not in repr(settings)

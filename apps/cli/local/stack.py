@@ -168,6 +168,7 @@ class LocalStack:
             **os.environ,
             **self.addresses,
             "PYTHONUNBUFFERED": "1",
+            "ORDERFLOW_PUBLIC_URL": self.api_url,
             # Mails stay on this machine, whatever mail server the shell is configured for.
             "ORDERFLOW_SMTP_HOST": LOOPBACK,
             "ORDERFLOW_SMTP_PORT": str(smtp_port),
