@@ -89,7 +89,7 @@ class Settings(BaseSettings):
                     raise ValueError(f"ORDERFLOW_{name.upper()} must be set in production")
             if len(self.secret_key.get_secret_value()) < SHORTEST_SECRET_KEY:
                 raise ValueError(
-                    f"ORDERFLOW_SECRET_KEY must be set in production ({SHORTEST_SECRET_KEY} characters or more)"
+                    f"ORDERFLOW_SECRET_KEY must be set in production ({SHORTEST_SECRET_KEY}+ characters)"
                 )
         return self
 
