@@ -12,12 +12,22 @@ from pathlib import Path
 
 import pytest
 
+from apps.cli.local import supervisor as supervisors
 from apps.cli.local.daemon import Daemon, began
 from apps.cli.local.errors import LocalServiceError
 from apps.cli.local.ports import free_port
 from apps.cli.local.supervisor import Supervisor
 
 SLEEPS = "import time; print('up', flush=True); time.sleep(600)"
+READY_AT_THE_FOURTH_ASKING = (
+    "import http.server as h, sys\n"
+    "class H(h.BaseHTTPRequestHandler):\n"
+    "    asked = 0\n"
+    "    def do_GET(self):\n"
+    "        H.asked += 1\n"
+    "        self.send_response(200 if H.asked > 3 else 503); self.end_headers()\n"
+    "h.HTTPServer(('127.0.0.1', int(sys.argv[1])), H).serve_forever()\n"
+)
 
 
 class Lines:
@@ -150,18 +160,10 @@ async def test_stop_kills_what_does_not_end_with_all_that_it_started(tmp_path: P
 async def test_readiness_is_a_200(tmp_path: Path) -> None:
     """`wait_ready` returns once the URL answers 200, however often it said 503 before."""
     port = free_port()
-    program = (
-        "import http.server as h, sys\n"
-        "class H(h.BaseHTTPRequestHandler):\n"
-        "    asked = 0\n"
-        "    def do_GET(self):\n"
-        "        H.asked += 1\n"
-        "        self.send_response(200 if H.asked > 3 else 503); self.end_headers()\n"
-        "h.HTTPServer(('127.0.0.1', int(sys.argv[1])), H).serve_forever()\n"
-    )
     supervisor = Supervisor(tmp_path)
     url = f"http://127.0.0.1:{port}/health/ready"
-    supervisor.add("web", [sys.executable, "-c", program, str(port)], dict(os.environ), ready_url=url)
+    program = [sys.executable, "-c", READY_AT_THE_FOURTH_ASKING, str(port)]
+    supervisor.add("web", program, dict(os.environ), ready_url=url)
     await supervisor.start()
     try:
         await supervisor.wait_ready(timeout_seconds=20)
@@ -169,6 +171,28 @@ async def test_readiness_is_a_200(tmp_path: Path) -> None:
         await supervisor.stop()
     log = (tmp_path / "web.log").read_text()
     assert (log.count(" 503 "), log.count(" 200 ")) == (3, 1)
+
+
+async def test_a_process_killed_often_is_given_time_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What counts is how often it ends while it is waited for, not how often it did before."""
+    monkeypatch.setattr(supervisors, "LONGEST_PAUSE_SECONDS", supervisors.FIRST_PAUSE_SECONDS)
+    port = free_port()
+    lines = Lines()
+    supervisor = Supervisor(tmp_path, sink=lines)
+    url = f"http://127.0.0.1:{port}/health/ready"
+    program = [sys.executable, "-c", READY_AT_THE_FOURTH_ASKING, str(port)]
+    supervisor.add("web", program, dict(os.environ), ready_url=url)
+    await supervisor.start()
+    try:
+        for kills in range(1, supervisors.RESTARTS_BEFORE_READY + 2):
+            await supervisor.wait_ready(timeout_seconds=20)
+            os.kill(supervisor.pid("web"), signal.SIGKILL)
+            await lines.until(lambda line: "starting it again" in line, kills)
+        await supervisor.wait_ready(timeout_seconds=20)
+    finally:
+        await supervisor.stop()
 
 
 async def test_what_is_not_ready_is_named_with_the_end_of_its_log(tmp_path: Path) -> None:
