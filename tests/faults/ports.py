@@ -2,7 +2,7 @@
 
 import random
 
-from apps.cli.local.ports import is_free
+from apps.cli.local.ports import claim
 
 # Below every system's range of ephemeral ports. From that range, a client that knocks at a server which is
 # down can even be given the server's own port, and hold it.
@@ -11,4 +11,4 @@ _PORTS = range(12_000, 30_000)
 
 def lasting_port() -> int:
     """A free port that only those who name it will use."""
-    return next(port for port in iter(lambda: random.choice(_PORTS), None) if is_free(port))  # noqa: S311
+    return next(port for port in iter(lambda: random.choice(_PORTS), None) if claim(port))  # noqa: S311

@@ -1,21 +1,47 @@
 """Loopback ports: which are free, and which one a service had the last time."""
 
+import fcntl
+import os
 import socket
+import tempfile
 from pathlib import Path
 
 from apps.cli.local.errors import LocalServiceError
 
 LOOPBACK = "127.0.0.1"
 
+_CLAIMS = Path(tempfile.gettempdir()) / f"orderflow-ports-{os.getuid()}"
+_ours: dict[int, int] = {}
+"""Lock files by port, open for as long as this process lives."""
+
 
 def free_port(preferred: int | None = None) -> int:
-    """The preferred port if nothing listens there, else any free one."""
-    if preferred is not None and is_free(preferred):
+    """The preferred port if it can be had, else any other; no other run on this machine gets the same."""
+    if preferred is not None and claim(preferred):
         return preferred
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        port: int = probe.getsockname()[1]
-    return port
+    while True:
+        with socket.socket() as probe:
+            probe.bind((LOOPBACK, 0))
+            port: int = probe.getsockname()[1]
+        if claim(port):
+            return port
+
+
+def claim(port: int) -> bool:
+    """Take a port that is free; between this and a server's start nobody else takes it who asks here too."""
+    if not is_free(port):
+        return False
+    if port in _ours:
+        return True
+    _CLAIMS.mkdir(mode=0o700, exist_ok=True)
+    lock = os.open(_CLAIMS / str(port), os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        return False
+    _ours[port] = lock
+    return True
 
 
 def require_free(port: int) -> int:
@@ -24,7 +50,7 @@ def require_free(port: int) -> int:
     Raises:
         LocalServiceError: if it is in use.
     """
-    if not is_free(port):
+    if not claim(port):
         raise LocalServiceError(f"port {port} is in use: choose another one")
     return port
 
