@@ -2,22 +2,15 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import Protocol
+from typing import Annotated, Protocol
 
-from fastapi import Request
+from fastapi import Request, Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from apps.kit.problems import ProblemError
+from apps.kit.scopes import Scope
 
-
-class Scope(StrEnum):
-    """What a caller may be allowed to do."""
-
-    ORDERS_READ = "orders:read"
-    ORDERS_WRITE = "orders:write"
-    STOCK_WRITE = "stock:write"
-    WEBHOOKS_MANAGE = "webhooks:manage"
-    DEAD_LETTERS_MANAGE = "dead-letters:manage"
+__all__ = ["Authenticate", "Caller", "Scope", "caller_of", "may"]
 
 
 @dataclass(frozen=True)
@@ -38,18 +31,44 @@ class Authenticate(Protocol):
         """The caller.
 
         Raises:
-            ProblemError: 401, the request carries no valid key or token.
+            ProblemError: 401, the request carries no valid key or token; 429, there are too many requests.
         """
+
+
+_BEARER = HTTPBearer(
+    auto_error=False,  # `caller_of` answers with a problem
+    scheme_name="key",
+    description="A key made by `orderflow keys create`, or a token of the trusted issuer.",
+)
+
+
+async def caller_of(request: Request) -> Caller:
+    """Who sent the request; asked once, however many ask.
+
+    Raises:
+        ProblemError: as `Authenticate` does.
+    """
+    caller: Caller | None = getattr(request.state, "caller", None)
+    if caller is None:
+        authenticate: Authenticate = request.app.state.authenticate
+        caller = request.state.caller = await authenticate(request)
+    return caller
 
 
 def may(scope: Scope) -> Callable[[Request], Awaitable[Caller]]:
     """A dependency that lets through only callers with the scope, and returns who it is."""
 
-    async def check(request: Request) -> Caller:
-        authenticate: Authenticate = request.app.state.authenticate
-        caller = await authenticate(request)
+    async def check(
+        request: Request,
+        _in_openapi: Annotated[HTTPAuthorizationCredentials | None, Security(_BEARER, scopes=[scope])] = None,
+    ) -> Caller:
+        caller = await caller_of(request)
         if scope not in caller.scopes:
-            raise ProblemError(403, f"The caller lacks the scope {scope}")
+            raise ProblemError(
+                403,
+                f"The caller lacks the scope {scope}",
+                headers={"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{scope}"'},
+            )
         return caller
 
     return check

@@ -1,0 +1,105 @@
+"""Tokens of one trusted OpenID Connect issuer: signed by its keys, for this API, and not expired."""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import httpx
+import jwt
+from structlog.stdlib import get_logger
+
+from apps.kit.access import Caller, Scope
+from apps.kit.problems import ProblemError
+
+_TIMEOUT_SECONDS = 5.0
+_FRESH_SECONDS = 600.0
+"""How long keys are used without asking whether the issuer still has them."""
+_PAUSE_SECONDS = 10.0
+"""The least time between two requests to the issuer, however many tokens name keys that are not known."""
+_LEEWAY_SECONDS = 10.0
+
+log = get_logger()
+
+
+class Issuer:
+    """Finds callers by the tokens that the issuer gave them."""
+
+    def __init__(
+        self,
+        url: str,
+        audience: str,
+        algorithms: Sequence[str],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Trust an issuer; it is not asked for its keys before the first token.
+
+        Args:
+            url: what its tokens have as `iss`, and where its discovery document is.
+            audience: what tokens for this API have as `aud`.
+            algorithms: asymmetric ones; what a token says of itself is not trusted.
+            clock: monotonic, in seconds.
+        """
+        self._url = url
+        self._audience = audience
+        self._algorithms = list(algorithms)
+        self._clock = clock
+        self._keys: dict[str | None, jwt.PyJWK] = {}
+        self._asked_at = -_FRESH_SECONDS
+        self._is_reached = False
+        self._asking = asyncio.Lock()
+
+    async def caller(self, token: str) -> Caller | None:
+        """Whom the token was issued to; None if it is not valid.
+
+        Raises:
+            ProblemError: 503, the issuer is out of reach and the token's key is not known.
+        """
+        try:
+            key = await self._key(jwt.get_unverified_header(token).get("kid"))
+            if key is None:
+                return None
+            claims = jwt.decode(
+                token,
+                key,
+                algorithms=self._algorithms,
+                audience=self._audience,
+                issuer=self._url,
+                leeway=_LEEWAY_SECONDS,
+                options={"require": ["exp", "iss", "aud", "sub"]},
+            )
+        except jwt.InvalidTokenError:
+            return None
+        granted = str(claims.get("scope", "")).split()
+        return Caller(f"{self._url} {claims['sub']}", frozenset(one for one in Scope if one in granted))
+
+    async def _key(self, key_id: str | None) -> jwt.PyJWK | None:
+        if key_id not in self._keys or self._clock() - self._asked_at > _FRESH_SECONDS:
+            async with self._asking:
+                # Again: others may have asked while this one waited.
+                age = self._clock() - self._asked_at
+                if age > _FRESH_SECONDS or (key_id not in self._keys and age > _PAUSE_SECONDS):
+                    await self._ask()
+        key = self._keys.get(key_id)
+        if key is None and not self._is_reached:
+            raise ProblemError(503, "The issuer of tokens is out of reach; try again")
+        return key
+
+    async def _ask(self) -> None:
+        """Fetch the keys; those that are known stay if the issuer does not answer."""
+        self._asked_at = self._clock()
+        try:
+            async with httpx.AsyncClient(timeout=_TIMEOUT_SECONDS) as http:
+                about = await _json(http, f"{self._url.rstrip('/')}/.well-known/openid-configuration")
+                if about["issuer"] != self._url:
+                    raise ValueError("the discovery document is another issuer's")  # noqa: TRY301
+                found = await _json(http, about["jwks_uri"])
+            self._keys = {key.key_id: key for key in jwt.PyJWKSet.from_dict(found).keys}
+            self._is_reached = True
+        except (httpx.HTTPError, ValueError, KeyError, TypeError, jwt.PyJWTError) as error:
+            self._is_reached = False
+            log.warning("the issuer of tokens told no keys", error=str(error) or type(error).__name__)
+
+
+async def _json(http: httpx.AsyncClient, url: str) -> Any:
+    return (await http.get(url)).raise_for_status().json()

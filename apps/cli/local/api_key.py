@@ -1,0 +1,35 @@
+"""The key of a local system: made once per home directory, with every right, for its own commands."""
+
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from apps.kit.scopes import Scope
+from apps.kit.settings import Settings
+
+
+def key_kept_in(home: Path) -> str:
+    """The home's key; the first time it is made."""
+    from apps.access.domain import new_key  # noqa: PLC0415  # commands that need no key start faster
+
+    file = home / "api-key"
+    if not file.exists():
+        file.touch(mode=0o600)
+        file.write_text(new_key())
+    return file.read_text()
+
+
+async def make_valid(key: str, mongodb_url: str, database_prefix: str | None) -> None:
+    """Let an ingress on that database take the key, with every scope.
+
+    Raises:
+        DependencyUnavailable: MongoDB does not answer.
+    """
+    from apps.access.mongo import ApiKey, MongoKeys  # noqa: PLC0415  # takes a second to import
+    from apps.kit.mongo import open_database  # noqa: PLC0415
+
+    settings = Settings(mongodb_url=SecretStr(mongodb_url))
+    if database_prefix is not None:
+        settings = settings.model_copy(update={"database_prefix": database_prefix})
+    async with open_database("access", ApiKey, settings=settings) as engine:
+        await MongoKeys(engine).put(key, name="orderflow up", scopes=list(Scope))
