@@ -5,7 +5,7 @@ from datetime import datetime
 from decimal import ROUND_HALF_UP, Context, Decimal
 from uuid import UUID, uuid5
 
-from contracts import InvoiceIssued, InvoiceLine, OrderValidated
+from contracts import Invoice, InvoiceIssued, InvoiceLine, InvoiceVoided, OrderCancelled, OrderValidated
 from contracts.amounts import DECIMALS
 from contracts.event import NAMESPACE
 
@@ -21,6 +21,16 @@ def invoice_id(order_id: UUID) -> UUID:
 def series(issued_at: datetime) -> str:
     """The series that an invoice belongs to: numbers start anew each year (UTC)."""
     return f"{issued_at:%Y}"
+
+
+def credit_note_series(voided_at: datetime) -> str:
+    """The series of a credit note, apart from that of the invoices; numbers start anew each year (UTC)."""
+    return f"CN-{voided_at:%Y}"
+
+
+def number_in(name: str, sequence: int) -> str:
+    """The number of a document in the series of that name."""
+    return f"{name}-{sequence:06}"
 
 
 def tax_of(amount: Decimal, rate: Decimal, currency: str) -> Decimal:
@@ -42,7 +52,7 @@ class Draft:
         tax = sum((line.tax for line in self.lines), Decimal(0))
         return InvoiceIssued(
             invoice_id=invoice_id(self.order.order_id),
-            number=f"{series(issued_at)}-{sequence:06}",
+            number=number_in(series(issued_at), sequence),
             order_id=self.order.order_id,
             reference=self.order.reference,
             customer=self.order.customer,
@@ -53,6 +63,18 @@ class Draft:
             total=subtotal + tax,
             issued_at=issued_at,
         )
+
+
+def voided(
+    invoice: InvoiceIssued, cancellation: OrderCancelled, sequence: int, voided_at: datetime
+) -> InvoiceVoided:
+    """The credit note that cancels an invoice in full, under the given number of its series."""
+    return InvoiceVoided(
+        **{name: getattr(invoice, name) for name in Invoice.model_fields},
+        credit_note_number=number_in(credit_note_series(voided_at), sequence),
+        reason=cancellation.reason,
+        voided_at=voided_at,
+    )
 
 
 def draft(order: OrderValidated, rates: dict[str, Decimal]) -> Draft:

@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 
 from fastapi import APIRouter, BackgroundTasks, Depends, Header, Query, Request, Response
 
+from apps.kit.access import Caller, Scope, may
 from apps.kit.clock import utc_now
 from apps.kit.problems import InvalidField, Problem, ProblemError
 from apps.kit.publishing import PublishFailed
@@ -17,8 +18,16 @@ from apps.orders.document import Order
 from apps.orders.domain import Status
 from apps.orders.mongo import MongoOrderBook
 from apps.orders.relay import Relay
-from apps.orders.views import Accepted, NewOrder, OrderPage, OrderView, Resent
-from contracts import OrderCreated
+from apps.orders.views import (
+    Accepted,
+    Cancelled,
+    NewCancellation,
+    NewOrder,
+    OrderPage,
+    OrderView,
+    Resent,
+)
+from contracts import Customer, OrderCancelled, OrderCreated
 
 router = APIRouter()
 
@@ -33,6 +42,8 @@ async def order_relay(request: Request) -> Relay:
     return relay
 
 
+Reader = Annotated[Caller, Depends(may(Scope.ORDERS_READ))]
+Writer = Annotated[Caller, Depends(may(Scope.ORDERS_WRITE))]
 OrderBook = Annotated[MongoOrderBook, Depends(order_book)]
 OrderRelay = Annotated[Relay, Depends(order_relay)]
 IdempotencyKey = Annotated[
@@ -62,6 +73,7 @@ IdempotencyKey = Annotated[
     },
 )
 async def place_order(
+    caller: Writer,
     new: NewOrder,
     orders: OrderBook,
     relay: OrderRelay,
@@ -74,8 +86,9 @@ async def place_order(
     mine = AcceptedOrder(
         event=OrderCreated.of(new.completed(), order_id=uuid4(), placed_at=now),
         publish_at=now + timedelta(seconds=get_settings().relay_after_seconds),
-        idempotency_key=idempotency_key,
+        idempotency_key=idempotency_key and _of_client(caller, idempotency_key),
         fingerprint=sha256(new.model_dump_json().encode()).hexdigest(),
+        client=caller.client,
     )
     first = await orders.accept(mine)
     if first.fingerprint != mine.fingerprint:
@@ -101,9 +114,44 @@ async def place_order(
     summary="Where an order is",
     responses={404: {"model": Problem, "description": "No such order is known (yet)."}},
 )
-async def show_order(order_id: UUID, orders: OrderBook) -> OrderView:
+async def show_order(caller: Reader, order_id: UUID, orders: OrderBook) -> OrderView:
     """Status, lines and everything that happened, however the order came in."""
-    return OrderView.of(await _known(order_id, orders))
+    return OrderView.of(await _known(order_id, orders, caller))
+
+
+@router.post(
+    "/v1/orders/{order_id}/cancel",
+    status_code=202,
+    tags=["orders"],
+    summary="Cancel an order",
+    responses={
+        404: {"model": Problem, "description": "No such order is known (yet)."},
+        409: {"model": Problem, "description": "It is rejected, or not known yet whose order it is."},
+        503: {"model": Problem, "description": "Whether it is stored is not known; send it again."},
+    },
+)
+async def cancel_order(
+    caller: Writer,
+    order_id: UUID,
+    new: NewCancellation,
+    orders: OrderBook,
+    relay: OrderRelay,
+    response: Response,
+    background: BackgroundTasks,
+) -> Cancelled:
+    """Store that the order is not wanted and announce it: its stock is released, its invoice voided.
+
+    The first reason counts: cancelling again changes nothing and gives the same answer.
+    """
+    order = await _known(order_id, orders, caller)
+    event = order.cancelled
+    if event is None:
+        event = await _cancel(order, new.reason, orders)
+        background.add_task(relay.announce, event)
+    response.headers["Location"] = f"/v1/orders/{order_id}"
+    return Cancelled(
+        order_id=order_id, event_id=event.event_id, reason=event.reason, cancelled_at=event.cancelled_at
+    )
 
 
 @router.post(
@@ -117,24 +165,26 @@ async def show_order(order_id: UUID, orders: OrderBook) -> OrderView:
         503: {"model": Problem, "description": "RabbitMQ did not confirm it; try again."},
     },
 )
-async def resend_order(order_id: UUID, orders: OrderBook, relay: OrderRelay) -> Resent:
-    """Publish its OrderCreated again, with the same event id.
+async def resend_order(caller: Writer, order_id: UUID, orders: OrderBook, relay: OrderRelay) -> Resent:
+    """Publish its OrderCreated again, and its OrderCancelled if it is cancelled, with the same event ids.
 
     Each app repeats what it has decided, so whoever missed something hears of it; no effect is doubled.
     """
-    order = await _known(order_id, orders)
-    event = order.created
-    if event is None:
+    order = await _known(order_id, orders, caller)
+    events = order.announcements
+    if not events:
         raise ProblemError(409, f"order_id: not all of the content of order {order_id} is known")
     try:
-        await relay.publish(event)
+        for event in events:
+            await relay.publish(event)
     except PublishFailed as error:
         raise ProblemError(503, f"RabbitMQ did not confirm the order: {error}; try again") from error
-    return Resent(order_id=order_id, event_id=event.event_id)
+    return Resent(order_id=order_id, event_id=events[0].event_id)
 
 
 @router.get("/v1/orders", tags=["orders"], summary="List orders")
 async def list_orders(
+    caller: Reader,
     orders: OrderBook,
     status: Annotated[Status | None, Query(description="Only orders that are there now.")] = None,
     customer_id: Annotated[str | None, Query(description="Only orders of this customer.")] = None,
@@ -154,7 +204,7 @@ async def list_orders(
         raise ProblemError(
             422, f"cursor: {message}", [InvalidField(field="cursor", message=message)]
         ) from error
-    wanted = OrderFilter(status, customer_id, reference)
+    wanted = OrderFilter(status, customer_id, reference, caller.client)
     if stuck:
         found = await orders.list_stuck(stuck_after(), wanted, after, limit + 1)
     else:
@@ -166,8 +216,33 @@ async def list_orders(
     return OrderPage.of(page, Position(last.changed_at if stuck else last.recorded_at, last.id))
 
 
-async def _known(order_id: UUID, orders: MongoOrderBook) -> Order:
+def _of_client(caller: Caller, idempotency_key: str) -> str:
+    """The key as it is stored: clients do not know each other's, and no header holds a line break."""
+    return idempotency_key if caller.client is None else f"{caller.client}\n{idempotency_key}"
+
+
+async def _known(order_id: UUID, orders: MongoOrderBook, caller: Caller) -> Order:
     order = await orders.find(order_id)
-    if order is None:
+    if order is None or caller.client not in (None, order.client):
         raise ProblemError(404, f"order_id: no order {order_id} is known")
     return order
+
+
+async def _cancel(order: Order, reason: str, orders: MongoOrderBook) -> OrderCancelled:
+    """Store that an order is cancelled; returns what is stored, which another request may have been."""
+    customer = (order.content or {}).get("customer")
+    if customer is None:
+        raise ProblemError(409, f"order_id: it is not known yet whose order {order.id} is; try again later")
+    now = utc_now()
+    mine = OrderCancelled(
+        order_id=order.id,
+        reference=order.reference,
+        customer=Customer.model_validate(customer),
+        reason=reason,
+        cancelled_at=now,
+    )
+    publish_at = now + timedelta(seconds=get_settings().relay_after_seconds)
+    stored = await orders.cancel(mine, publish_at)
+    if stored is None or stored.cancelled is None:
+        raise ProblemError(409, f"order_id: order {order.id} is rejected, there is nothing to cancel")
+    return stored.cancelled

@@ -16,8 +16,11 @@ from contracts import (
     DeadLetterClosed,
     DeadLetterOpened,
     InvoiceIssued,
+    InvoiceVoided,
+    NotificationFailed,
     NotificationSent,
     NotificationSkipped,
+    OrderCancelled,
     OrderCreated,
     OrderRejected,
     OrderValidated,
@@ -42,6 +45,12 @@ async def on_order_created(event: OrderCreated, read_model: ReadModel) -> None:
     await read_model.record(event)
 
 
+@broker.subscriber(inbox("orders", OrderCancelled), EVENTS)
+async def on_order_cancelled(event: OrderCancelled, read_model: ReadModel) -> None:
+    """Show that the order was cancelled, and why."""
+    await read_model.record(event)
+
+
 @broker.subscriber(inbox("orders", OrderValidated), EVENTS)
 async def on_order_validated(event: OrderValidated, read_model: ReadModel) -> None:
     """Show that all lines are reserved."""
@@ -60,6 +69,12 @@ async def on_invoice_issued(event: InvoiceIssued, read_model: ReadModel) -> None
     await read_model.record(event)
 
 
+@broker.subscriber(inbox("orders", InvoiceVoided), EVENTS)
+async def on_invoice_voided(event: InvoiceVoided, read_model: ReadModel) -> None:
+    """Show the credit note's number."""
+    await read_model.record(event)
+
+
 @broker.subscriber(inbox("orders", NotificationSent), EVENTS)
 async def on_notification_sent(event: NotificationSent, read_model: ReadModel) -> None:
     """Show that the customer was told."""
@@ -69,6 +84,12 @@ async def on_notification_sent(event: NotificationSent, read_model: ReadModel) -
 @broker.subscriber(inbox("orders", NotificationSkipped), EVENTS)
 async def on_notification_skipped(event: NotificationSkipped, read_model: ReadModel) -> None:
     """Show that there was no way to tell the customer."""
+    await read_model.record(event)
+
+
+@broker.subscriber(inbox("orders", NotificationFailed), EVENTS)
+async def on_notification_failed(event: NotificationFailed, read_model: ReadModel) -> None:
+    """Show that the customer could not be told, and why."""
     await read_model.record(event)
 
 

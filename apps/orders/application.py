@@ -7,7 +7,10 @@ from typing import Protocol, runtime_checkable
 from uuid import UUID
 
 from apps.orders.domain import Status
-from contracts import Event, OrderCreated
+from contracts import Event, OrderCancelled, OrderCreated
+
+Announcement = OrderCreated | OrderCancelled
+"""What the ingress accepts and the relay publishes."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,8 @@ class AcceptedOrder:
     idempotency_key: str | None = None
     fingerprint: str | None = None
     """SHA-256 of the request."""
+    client: str | None = None
+    """The client that the caller's key is bound to, and whose order it is."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,8 @@ class OrderFilter:
     status: Status | None = None
     customer_id: str | None = None
     reference: str | None = None
+    client: str | None = None
+    """The client whose key placed it."""
 
 
 @dataclass(frozen=True)

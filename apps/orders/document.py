@@ -1,5 +1,7 @@
 """The document of an order, and the updates that make it whatever the order of arrival."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -8,12 +10,44 @@ from odmantic import Field, Model
 from pydantic import AwareDatetime
 from pymongo import ASCENDING, DESCENDING, IndexModel, UpdateOne
 
-from apps.orders.application import AcceptedOrder
+from apps.orders.application import AcceptedOrder, Announcement
 from apps.orders.domain import Status, Step, effect_of
-from contracts import Event, OrderCreated
+from contracts import Event, OrderCancelled, OrderCreated
 
-UNPUBLISHED: dict[str, Any] = {"rank": Status.RECEIVED.rank, "publish_at": {"$exists": True}}
-UNPUBLISHED_INDEX = "unpublished_oldest_first"
+
+@dataclass(frozen=True)
+class Outbox:
+    """Events of one kind that the ingress has accepted, each in its order until RabbitMQ has it."""
+
+    event: type[Announcement]
+    since: str
+    """The field that tells when it was accepted."""
+    publish_at: str
+    """The field that tells when the relay may publish it; absent once it is published."""
+    claim: str
+    """The field that marks those that a relay has claimed together."""
+    index: str
+
+    @property
+    def pending(self) -> dict[str, Any]:
+        """The condition for an order that holds such an event."""
+        return {self.publish_at: {"$type": "date"}}
+
+    @property
+    def published(self) -> dict[str, str]:
+        """The fields to remove once the event is published."""
+        return {self.publish_at: "", self.claim: ""}
+
+
+PLACED = Outbox(OrderCreated, "recorded_at", "publish_at", "claim", "unpublished_orders_oldest_first")
+CANCELLED = Outbox(
+    OrderCancelled,
+    "cancellation.cancelled_at",
+    "cancel_publish_at",
+    "cancel_claim",
+    "unpublished_cancellations_oldest_first",
+)
+OUTBOXES = (PLACED, CANCELLED)
 UNDER_WAY: dict[str, Any] = {"awaits": {"$gt": {}}}
 """An order that awaits anything: each document that holds something is greater than the empty one."""
 
@@ -34,19 +68,27 @@ class Order(Model):
     """Customer, currency, lines, total and time as in OrderCreated, in JSON, as far as they are known."""
     reference: str | None = None
     customer_id: str | None = None
+    client: str | None = None
+    """The client whose key placed it; absent if the key was bound to none, or it came over RabbitMQ."""
     reasons: list[dict[str, Any]] = []
     invoice_number: str | None = None
+    credit_note_number: str | None = None
+    cancellation: dict[str, Any] | None = None
+    """Time, reason, reference and customer of OrderCancelled; the earliest of those that were told."""
     events: dict[str, dict[str, Any]] = {}
-    """Name and time of every event seen, by event id."""
+    """Name and time of every event seen, and its detail if it has one, by event id."""
     dead_letters: dict[str, dict[str, Any]] = {}
     """What was `opened` and what was `closed`, by occurrence: either may be heard of first."""
     idempotency_key: str | None = None
     fingerprint: str | None = None
     """SHA-256 of the request that came with the idempotency key."""
     publish_at: AwareDatetime | None = None
-    """When the relay may publish the order; absent once RabbitMQ has confirmed it."""
+    """When the relay may publish the order; absent once RabbitMQ has confirmed it, or it came back."""
     claim: UUID | None = None
     """Marks the orders that a relay has claimed together."""
+    cancel_publish_at: AwareDatetime | None = None
+    cancel_claim: UUID | None = None
+    """As `publish_at` and `claim`, for the cancellation."""
 
     model_config = {
         "collection": "orders",
@@ -64,15 +106,23 @@ class Order(Model):
                 name="by_reference",
             ),
             IndexModel(
+                [("client", ASCENDING), ("recorded_at", DESCENDING), ("_id", DESCENDING)],
+                name="by_client",
+                partialFilterExpression={"client": {"$type": "string"}},
+            ),
+            IndexModel(
                 [("idempotency_key", ASCENDING)],
                 name="idempotency_key",
                 unique=True,
                 partialFilterExpression={"idempotency_key": {"$type": "string"}},
             ),
-            IndexModel(
-                [("recorded_at", ASCENDING), ("publish_at", ASCENDING)],
-                name=UNPUBLISHED_INDEX,
-                partialFilterExpression=UNPUBLISHED,
+            *(
+                IndexModel(
+                    [(outbox.since, ASCENDING), (outbox.publish_at, ASCENDING)],
+                    name=outbox.index,
+                    partialFilterExpression=outbox.pending,
+                )
+                for outbox in OUTBOXES
             ),
             IndexModel(
                 [("changed_at", ASCENDING), ("_id", ASCENDING)],
@@ -89,11 +139,25 @@ class Order(Model):
             return None
         return OrderCreated(order_id=self.id, reference=self.reference, **self.content)
 
+    @property
+    def cancelled(self) -> OrderCancelled | None:
+        """The event that announces its cancellation; None while it is not cancelled."""
+        if self.cancellation is None:
+            return None
+        return OrderCancelled(order_id=self.id, **self.cancellation)
+
+    @property
+    def announcements(self) -> Sequence[Announcement]:
+        """The events by which whoever missed something of the order learns all of it, as far as known."""
+        return [event for event in (self.created, self.cancelled) if event is not None]
+
 
 def update_of(event: Event, now: datetime) -> UpdateOne:
     """An upsert that leaves the same document whatever came before it or comes after."""
     effect = effect_of(event)
     seen = {"event": type(event).__name__, "at": event.occurred_at}
+    if effect.detail is not None:
+        seen["detail"] = effect.detail
     update: dict[str, dict[str, Any]] = {
         "$set": {**effect.facts, f"events.{event.event_id}": seen},
         "$currentDate": {"changed_at": True},
@@ -106,8 +170,14 @@ def update_of(event: Event, now: datetime) -> UpdateOne:
         update["$setOnInsert"]["rank"] = Status.RECEIVED.rank
     else:
         update["$max"] = {"rank": effect.status.rank}
-    if effect.steps:
-        update["$unset"] = {f"awaits.{step}": "" for step in effect.steps}
+    if effect.cancellation is not None:
+        update["$min"] = {"cancellation": effect.cancellation}
+    done = {f"awaits.{step}": "" for step in effect.steps}
+    for outbox in OUTBOXES:
+        if isinstance(event, outbox.event):
+            done |= outbox.published
+    if done:
+        update["$unset"] = done
     return UpdateOne({"_id": UUID(event.correlation_id)}, update, upsert=True)
 
 
@@ -123,6 +193,7 @@ def received(order: AcceptedOrder) -> Order:
         content=event.model_dump(mode="json", exclude={"order_id", "reference"}),
         reference=event.reference,
         customer_id=event.customer.id,
+        client=order.client,
         idempotency_key=order.idempotency_key,
         fingerprint=order.fingerprint,
         publish_at=order.publish_at,

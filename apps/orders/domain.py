@@ -3,15 +3,20 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import singledispatch
 from typing import Any
 
 from contracts import (
     DeadLetterClosed,
     DeadLetterOpened,
     Event,
+    Invoice,
     InvoiceIssued,
+    InvoiceVoided,
+    NotificationFailed,
     NotificationSent,
     NotificationSkipped,
+    OrderCancelled,
     OrderCreated,
     OrderLine,
     OrderRejected,
@@ -48,7 +53,7 @@ _STATUSES = tuple(Status)
 
 
 class Step(StrEnum):
-    """What every order goes through; a refusal is stock's decision and leaves nothing to invoice."""
+    """What every order goes through; a refusal leaves nothing to invoice, a cancellation only to tell."""
 
     ORDER = "order"
     STOCK = "stock"
@@ -66,41 +71,98 @@ class Effect:
     """The status that the order has at least; None says nothing of it."""
     steps: frozenset[Step] = frozenset()
     """What the order need not wait for any more."""
+    cancellation: Mapping[str, Any] | None = None
+    """Of several that were told of one order, the earliest counts."""
+    detail: str | None = None
+    """What the timeline tells of the event besides its name."""
 
 
+@singledispatch
 def effect_of(event: Event) -> Effect:
     """The effect of any event that the read model receives.
 
     Raises:
         TypeError: the event says nothing of an order.
     """
-    match event:
-        case OrderCreated():
-            return Effect(_order_facts(event), Status.CREATED, frozenset({Step.ORDER}))
-        case OrderValidated():
-            return Effect(_order_facts(event), Status.VALIDATED, frozenset({Step.STOCK}))
-        case OrderRejected():
-            reasons = [reason.model_dump(mode="json") for reason in event.reasons]
-            return Effect(
-                {**_customer_facts(event), "reasons": reasons},
-                Status.REJECTED,
-                frozenset({Step.STOCK, Step.INVOICE}),
-            )
-        case InvoiceIssued():
-            return Effect(
-                {**_invoiced_order_facts(event), "invoice_number": event.number},
-                Status.INVOICED,
-                frozenset({Step.INVOICE}),
-            )
-        case NotificationSent() | NotificationSkipped():
-            told = isinstance(event, NotificationSent)
-            return Effect({}, Status.NOTIFIED if told else Status.UNREACHABLE, frozenset({Step.NOTIFICATION}))
-        case DeadLetterOpened() | DeadLetterClosed():
-            half = "opened" if isinstance(event, DeadLetterOpened) else "closed"
-            told_of_it = event.model_dump(mode="json", exclude={"order_id", "occurrence_id"})
-            return Effect({f"dead_letters.{event.occurrence_id}.{half}": told_of_it})
-        case _:
-            raise TypeError(f"{type(event).__name__} says nothing of an order")
+    raise TypeError(f"{type(event).__name__} says nothing of an order")
+
+
+@effect_of.register
+def _order_created(event: OrderCreated) -> Effect:
+    return Effect(_order_facts(event), Status.CREATED, frozenset({Step.ORDER}))
+
+
+@effect_of.register
+def _order_cancelled(event: OrderCancelled) -> Effect:
+    facts: dict[str, Any] = {"customer_id": event.customer.id}
+    if event.reference is not None:  # whoever cancels need not know it
+        facts["reference"] = event.reference
+    return Effect(
+        facts,
+        Status.CANCELLED,
+        frozenset({Step.ORDER, Step.STOCK, Step.INVOICE}),
+        cancellation=cancellation_of(event),
+    )
+
+
+@effect_of.register
+def _order_validated(event: OrderValidated) -> Effect:
+    return Effect(_order_facts(event), Status.VALIDATED, frozenset({Step.STOCK}))
+
+
+@effect_of.register
+def _order_rejected(event: OrderRejected) -> Effect:
+    reasons = [reason.model_dump(mode="json") for reason in event.reasons]
+    facts = {**_customer_facts(event), "reasons": reasons}
+    return Effect(facts, Status.REJECTED, frozenset({Step.STOCK, Step.INVOICE}))
+
+
+@effect_of.register
+def _invoice_issued(event: InvoiceIssued) -> Effect:
+    facts = {**_invoiced_order_facts(event), "invoice_number": event.number}
+    return Effect(facts, Status.INVOICED, frozenset({Step.INVOICE}))
+
+
+@effect_of.register
+def _invoice_voided(event: InvoiceVoided) -> Effect:
+    numbers = {"invoice_number": event.number, "credit_note_number": event.credit_note_number}
+    facts = {**_invoiced_order_facts(event), **numbers}
+    return Effect(facts, Status.CANCELLED, frozenset({Step.INVOICE}))
+
+
+@effect_of.register
+def _notification_sent(_event: NotificationSent) -> Effect:
+    return Effect({}, Status.NOTIFIED, frozenset({Step.NOTIFICATION}))
+
+
+@effect_of.register
+def _notification_skipped(_event: NotificationSkipped) -> Effect:
+    return Effect({}, Status.UNREACHABLE, frozenset({Step.NOTIFICATION}))
+
+
+@effect_of.register
+def _notification_failed(event: NotificationFailed) -> Effect:
+    return Effect({}, Status.UNREACHABLE, frozenset({Step.NOTIFICATION}), detail=event.reason)
+
+
+@effect_of.register
+def _dead_letter_opened(event: DeadLetterOpened) -> Effect:
+    return Effect({f"dead_letters.{event.occurrence_id}.opened": _letter(event)})
+
+
+@effect_of.register
+def _dead_letter_closed(event: DeadLetterClosed) -> Effect:
+    return Effect({f"dead_letters.{event.occurrence_id}.closed": _letter(event)})
+
+
+def _letter(event: DeadLetterOpened | DeadLetterClosed) -> dict[str, Any]:
+    return event.model_dump(mode="json", exclude={"order_id", "occurrence_id"})
+
+
+def cancellation_of(event: OrderCancelled) -> dict[str, Any]:
+    """What an order keeps of its cancellation, the time first, by which two of them compare."""
+    told = event.model_dump(mode="json", include={"reason", "reference", "customer"})
+    return {"cancelled_at": event.cancelled_at, **told}
 
 
 def _order_facts(event: OrderCreated | OrderValidated) -> dict[str, Any]:
@@ -108,7 +170,7 @@ def _order_facts(event: OrderCreated | OrderValidated) -> dict[str, Any]:
     return {**_customer_facts(event), **{f"content.{name}": value for name, value in content.items()}}
 
 
-def _invoiced_order_facts(event: InvoiceIssued) -> dict[str, Any]:
+def _invoiced_order_facts(event: Invoice) -> dict[str, Any]:
     """What was ordered, as far as an invoice knows: not when."""
     return {
         **_customer_facts(event),
@@ -120,7 +182,7 @@ def _invoiced_order_facts(event: InvoiceIssued) -> dict[str, Any]:
     }
 
 
-def _customer_facts(event: OrderCreated | OrderValidated | OrderRejected | InvoiceIssued) -> dict[str, Any]:
+def _customer_facts(event: OrderCreated | OrderValidated | OrderRejected | Invoice) -> dict[str, Any]:
     return {
         "reference": event.reference,
         "customer_id": event.customer.id,

@@ -12,18 +12,19 @@ from pymongo.errors import BulkWriteError
 from apps.kit.batching import GroupCommit
 from apps.kit.clock import utc_now
 from apps.kit.mongo import is_duplicate_key
-from apps.orders.application import AcceptedOrder, OrderFilter, Position
+from apps.orders.application import AcceptedOrder, Announcement, OrderFilter, Position
 from apps.orders.document import (
+    CANCELLED,
+    OUTBOXES,
     UNDER_WAY,
-    UNPUBLISHED,
-    UNPUBLISHED_INDEX,
     Order,
+    Outbox,
     accepted,
     received,
     update_of,
 )
-from apps.orders.domain import Status
-from contracts import Event, OrderCreated
+from apps.orders.domain import Status, cancellation_of
+from contracts import Event, OrderCancelled
 
 DOCUMENTS = (Order,)
 
@@ -55,6 +56,18 @@ class MongoOrderBook:
         """Store an order; returns the one that was stored first under the same idempotency key."""
         return await self._accepted.add(order)
 
+    async def cancel(self, cancellation: OrderCancelled, publish_at: datetime) -> Order | None:
+        """Store that a known order is cancelled, unless it is already, or rejected; returns it as it is then.
+
+        Args:
+            cancellation: what is to be published.
+            publish_at: from when on the relay may publish it, should its first publish not come back.
+        """
+        fresh = {"_id": cancellation.order_id, "cancellation": None, "rank": {"$ne": Status.REJECTED.rank}}
+        mark = {"cancellation": cancellation_of(cancellation), CANCELLED.publish_at: publish_at}
+        await self._orders.update_one(fresh, {"$set": mark})
+        return await self.find(cancellation.order_id)
+
     async def record(self, event: Event) -> None:
         """Write down what an event tells of its order, and that it was seen."""
         await self._effects.add(event)
@@ -81,32 +94,38 @@ class MongoOrderBook:
         return await self._orders.count_documents({"$and": await self._stuck(unchanged_for)}, limit=limit)
 
     async def oldest_unpublished(self) -> datetime | None:
-        """When the order was accepted that waits longest for RabbitMQ to confirm it."""
-        oldest = await self._orders.find_one(
-            UNPUBLISHED, {"recorded_at": 1}, sort=[("recorded_at", ASCENDING)], hint=UNPUBLISHED_INDEX
-        )
-        return oldest and oldest["recorded_at"]
+        """When the order or the cancellation was accepted that waits longest for RabbitMQ to confirm it."""
+        times = [await self._oldest_in(outbox) for outbox in OUTBOXES]
+        return min((time for time in times if time is not None), default=None)
 
-    async def claim_unpublished(self, lease: timedelta, limit: int) -> Sequence[OrderCreated]:
-        """Orders that are due to be published, oldest first, kept from other relays until the lease ends."""
+    async def _oldest_in(self, outbox: Outbox) -> datetime | None:
+        oldest = self._orders.find(outbox.pending, {"since": f"${outbox.since}"}, hint=outbox.index)
+        return next((one["since"] for one in await oldest.sort(outbox.since).limit(1).to_list(1)), None)
+
+    async def claim_unpublished(self, lease: timedelta, limit: int) -> Sequence[Announcement]:
+        """What is due to be published, oldest first, kept from other relays until the lease ends."""
+        return [event for outbox in OUTBOXES for event in await self._claim(outbox, lease, limit)]
+
+    async def _claim(self, outbox: Outbox, lease: timedelta, limit: int) -> Sequence[Announcement]:
         now = utc_now()
-        due = {"rank": Status.RECEIVED.rank, "publish_at": {"$lte": now}}
-        found = self._orders.find(due, {"_id": 1}, hint=UNPUBLISHED_INDEX).sort("recorded_at").limit(limit)
+        due = outbox.pending
+        due[outbox.publish_at] |= {"$lte": now}
+        found = self._orders.find(due, {"_id": 1}, hint=outbox.index).sort(outbox.since).limit(limit)
         ids = [document["_id"] async for document in found]
         if not ids:
             return []
         claim = uuid4()
         # The filter again: another relay may have claimed some of them meanwhile.
         await self._orders.update_many(
-            {"_id": {"$in": ids}, **due}, {"$set": {"publish_at": now + lease, "claim": claim}}
+            {"_id": {"$in": ids}, **due}, {"$set": {outbox.publish_at: now + lease, outbox.claim: claim}}
         )
-        claimed = self._orders.find({"_id": {"$in": ids}, "claim": claim})
-        orders = [Order.model_validate_doc(document) async for document in claimed.sort("recorded_at")]
-        return [created for order in orders if (created := order.created)]
+        claimed = self._orders.find({"_id": {"$in": ids}, outbox.claim: claim}).sort(outbox.since)
+        orders = [Order.model_validate_doc(document) async for document in claimed]
+        return [event for order in orders for event in order.announcements if isinstance(event, outbox.event)]
 
-    async def mark_published(self, order_id: UUID) -> None:
-        """Take an order off the relay's list: RabbitMQ has it."""
-        await self._published.add(order_id)
+    async def mark_published(self, event: Announcement) -> None:
+        """Take an event off the relay's list: RabbitMQ has it."""
+        await self._published.add(event)
 
     async def _stuck(self, unchanged_for: timedelta) -> Sequence[dict[str, Any]]:
         # Compared by the clock that wrote them.
@@ -130,7 +149,9 @@ class MongoOrderBook:
         return [Order.model_validate_doc(document) async for document in found]
 
     async def _accept_group(self, orders: Sequence[AcceptedOrder]) -> Sequence[AcceptedOrder]:
-        documents = [received(order).model_dump_doc() for order in orders]
+        # What is not known yet stays absent: a null would be the least of all, and so the earliest.
+        fresh = map(received, orders)
+        documents = [order.model_dump_doc(include=order.model_fields_set) for order in fresh]
         try:
             await self._orders.insert_many(documents, ordered=False)
         except BulkWriteError as error:
@@ -152,11 +173,12 @@ class MongoOrderBook:
             ]
         return orders
 
-    async def _mark_published_group(self, order_ids: Sequence[UUID]) -> Sequence[None]:
-        await self._orders.update_many(
-            {"_id": {"$in": list(order_ids)}}, {"$unset": {"publish_at": "", "claim": ""}}
-        )
-        return [None] * len(order_ids)
+    async def _mark_published_group(self, events: Sequence[Announcement]) -> Sequence[None]:
+        for outbox in OUTBOXES:
+            ids = [event.order_id for event in events if isinstance(event, outbox.event)]
+            if ids:
+                await self._orders.update_many({"_id": {"$in": ids}}, {"$unset": outbox.published})
+        return [None] * len(events)
 
     async def _record_group(self, events: Sequence[Event]) -> Sequence[None]:
         now = utc_now()
@@ -176,5 +198,6 @@ def _conditions(wanted: OrderFilter) -> list[dict[str, Any]]:
         "rank": wanted.status and wanted.status.rank,
         "customer_id": wanted.customer_id,
         "reference": wanted.reference,
+        "client": wanted.client,
     }
     return [{field: value} for field, value in given.items() if value is not None]

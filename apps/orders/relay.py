@@ -1,4 +1,4 @@
-"""The relay: every accepted order is published in the end, however long RabbitMQ was away."""
+"""The relay: every accepted order and cancellation is published, however long RabbitMQ was away."""
 
 import asyncio
 from collections.abc import Sequence
@@ -10,40 +10,45 @@ from structlog.stdlib import get_logger
 from apps.kit.broker import EventBroker
 from apps.kit.publishing import PublishFailed, publish
 from apps.kit.settings import get_settings
+from apps.orders.application import Announcement
 from apps.orders.mongo import MongoOrderBook
-from contracts import OrderCreated
 
 _AT_ONCE = 50
-"""Orders claimed together and published side by side: 7 times as many per second as one at a time."""
+"""Events of a kind claimed and published together: 7 times as many per second as one at a time."""
 _POLL_SECONDS = 1.0
 
 log = get_logger()
 
 
 class Relay:
-    """Publishes accepted orders: each at once, and those for which that failed until it succeeds."""
+    """Publishes what was accepted: each at once, and that for which it failed until it succeeds."""
 
     def __init__(self, orders: MongoOrderBook, broker: EventBroker) -> None:
         self._orders = orders
         self._broker = broker
-        # For so long claimed orders are left to their claimer: longer than it takes to publish them.
+        # For so long claimed events are left to their claimer: longer than it takes to publish them.
         self._lease = timedelta(seconds=2 * get_settings().publish_timeout_seconds)
 
-    async def announce(self, event: OrderCreated) -> None:
-        """Publish a fresh order; should it fail, the order is due for `run` a few seconds later."""
+    async def announce(self, event: Announcement) -> None:
+        """Publish a fresh event; should it fail, the event is due for `run` a few seconds later."""
         try:
             await self.publish(event)
         except (PublishFailed, PyMongoError) as error:
-            log.warning("order waits for RabbitMQ", order_id=str(event.order_id), error=type(error).__name__)
+            log.warning(
+                "event waits for RabbitMQ",
+                event_type=event.topic,
+                order_id=str(event.order_id),
+                error=type(error).__name__,
+            )
 
-    async def publish(self, event: OrderCreated) -> None:
-        """Publish an order, for the first time or again, and note that RabbitMQ has it.
+    async def publish(self, event: Announcement) -> None:
+        """Publish an event, for the first time or again, and note that RabbitMQ has it.
 
         Raises:
             PublishFailed: whether RabbitMQ has it is not known.
         """
         await publish(self._broker, event)
-        await self._orders.mark_published(event.order_id)
+        await self._orders.mark_published(event)
 
     async def run(self) -> None:
         """Publish what is due, oldest first, for as long as the process lives."""
@@ -59,12 +64,12 @@ class Relay:
                 log.exception("relay failed")
             await asyncio.sleep(_POLL_SECONDS)
 
-    async def _publish_all(self, due: Sequence[OrderCreated]) -> None:
+    async def _publish_all(self, due: Sequence[Announcement]) -> None:
         """Publish all that can be; then raise what the first failed with, if any did."""
         results = await asyncio.gather(*map(self.publish, due), return_exceptions=True)
         for event, result in zip(due, results, strict=True):
             if result is None:
-                log.info("order published late", order_id=str(event.order_id))
+                log.info("event published late", event_type=event.topic, order_id=str(event.order_id))
         for result in results:
             if result is not None:
                 raise result

@@ -13,7 +13,7 @@ from apps.orders.document import Order
 from apps.orders.domain import Status, Step
 from contracts import OrderContent, OrderLine, RejectionReason
 from contracts.amounts import Money
-from contracts.orders import EXAMPLE_CONTENT, EXAMPLE_ORDER_ID
+from contracts.orders import EXAMPLE_CONTENT, EXAMPLE_ORDER_ID, CancellationReason
 
 
 class NewOrder(OrderContent):
@@ -58,12 +58,38 @@ class Accepted(BaseModel):
     currency: str = Field(description="ISO 4217 code.")
 
 
+class NewCancellation(BaseModel):
+    """Why an order is not wanted any more."""
+
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+    reason: CancellationReason
+
+
+class Cancellation(BaseModel):
+    """Why and when an order was cancelled."""
+
+    reason: CancellationReason
+    cancelled_at: datetime = Field(description="When it was cancelled, RFC 3339.")
+
+
+class Cancelled(Cancellation):
+    """The cancellation is on disk; follow it at `Location`."""
+
+    order_id: UUID = Field(description="Identifies the order everywhere.")
+    event_id: UUID = Field(description="Identifies the event; the same for every repeat.")
+
+
 class TimelineEntry(BaseModel):
     """One event in the life of an order."""
 
     event: str = Field(description="Name of the event.", examples=["OrderValidated"])
     event_id: UUID = Field(description="Identifies the event; the same however often it is delivered.")
     at: datetime = Field(description="When it happened, RFC 3339.")
+    detail: str | None = Field(
+        default=None,
+        description="What else there is to say, such as why a customer could not be told; null if nothing.",
+    )
 
 
 class OpenDeadLetter(BaseModel):
@@ -82,10 +108,12 @@ class OpenDeadLetter(BaseModel):
 
 
 class Resent(BaseModel):
-    """OrderCreated is published again, and RabbitMQ has it."""
+    """OrderCreated is published again, OrderCancelled too if it is cancelled, and RabbitMQ has both."""
 
     order_id: UUID = Field(description="Identifies the order everywhere.")
-    event_id: UUID = Field(description="Identifies the event; the same as the first time.")
+    event_id: UUID = Field(
+        description="Identifies OrderCreated, or OrderCancelled if only that is known; as the first time."
+    )
 
 
 class OrderSummary(BaseModel):
@@ -98,6 +126,9 @@ class OrderSummary(BaseModel):
     currency: str | None = Field(description="ISO 4217 code.")
     total: Money | None = Field(description="Sum of the lines, before tax.")
     invoice_number: str | None = Field(description="Number of the invoice, once issued.")
+    credit_note_number: str | None = Field(
+        description="Number of the credit note that voids the invoice, if the order was cancelled."
+    )
     placed_at: datetime | None = Field(description="When the customer placed it.")
     recorded_at: datetime = Field(description="When Orderflow first knew of it; lists are ordered by it.")
     changed_at: datetime = Field(description="When Orderflow last heard of it; stuck ones are ordered by it.")
@@ -126,6 +157,7 @@ class OrderView(OrderSummary):
                     "currency": "GBP",
                     "total": "35.64",
                     "invoice_number": "2026-000123",
+                    "credit_note_number": None,
                     "placed_at": "2026-11-22T10:15:00Z",
                     "recorded_at": "2026-11-22T10:15:00Z",
                     "changed_at": "2026-11-22T10:15:01Z",
@@ -133,11 +165,13 @@ class OrderView(OrderSummary):
                     "open_dead_letters": 0,
                     "lines": EXAMPLE_CONTENT["lines"],
                     "reasons": [],
+                    "cancellation": None,
                     "timeline": [
                         {
                             "event": "OrderCreated",
                             "event_id": "965fb694-c150-5b59-8126-9a2316fc20c3",
                             "at": "2026-11-22T10:15:00Z",
+                            "detail": None,
                         }
                     ],
                     "dead_letters": [],
@@ -148,6 +182,9 @@ class OrderView(OrderSummary):
 
     lines: list[OrderLine] = Field(description="What was ordered.")
     reasons: list[RejectionReason] = Field(description="Why it was rejected, if it was.")
+    cancellation: Cancellation | None = Field(
+        description="Why and when it was cancelled, if it was; shows before the status does."
+    )
     timeline: list[TimelineEntry] = Field(description="Every event seen so far, oldest first.")
     dead_letters: list[OpenDeadLetter] = Field(
         description="Messages about it that wait for an operator, oldest first."
@@ -160,6 +197,7 @@ class OrderView(OrderSummary):
             **_shown(order),
             lines=(order.content or {}).get("lines", []),
             reasons=order.reasons,
+            cancellation=order.cancellation,
             timeline=sorted(timeline, key=lambda entry: (entry["at"], entry["event"])),
             dead_letters=_open_dead_letters(order),
         )
@@ -189,6 +227,7 @@ def _shown(order: Order) -> dict[str, Any]:
         "currency": content.get("currency"),
         "total": content.get("total"),
         "invoice_number": order.invoice_number,
+        "credit_note_number": order.credit_note_number,
         "placed_at": content.get("placed_at"),
         "recorded_at": order.recorded_at,
         "changed_at": order.changed_at,

@@ -1,4 +1,4 @@
-"""Stock: reserves all lines of an order or none, and follows the warehouse's counts."""
+"""Stock: reserves all lines of an order or none, releases them once, and follows the warehouse's counts."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -11,8 +11,9 @@ from apps.kit.mongo import open_database
 from apps.kit.topology import EVENTS, inbox, outcome
 from apps.kit.worker import worker
 from apps.stock import application
-from apps.stock.mongo import DOCUMENTS, MongoWarehouse
-from contracts import OrderCreated, OrderRejected, OrderValidated, StockAdjusted
+from apps.stock.document import DOCUMENTS
+from apps.stock.mongo import MongoWarehouse
+from contracts import OrderCancelled, OrderCreated, OrderRejected, OrderValidated, StockAdjusted
 
 Warehouse = Annotated[application.Warehouse, Context("warehouse")]
 
@@ -33,6 +34,12 @@ app = worker(broker, "Reserves all lines of an order or none; follows the wareho
 async def on_order_created(order: OrderCreated, warehouse: Warehouse) -> OrderValidated | OrderRejected:
     """Reserve every line of the order, or refuse it with all reasons."""
     return await application.decide(order, warehouse)
+
+
+@broker.subscriber(inbox("stock", OrderCancelled), EVENTS)
+async def on_order_cancelled(cancellation: OrderCancelled, warehouse: Warehouse) -> None:
+    """Give back what the order has reserved, or refuse it before it comes."""
+    await warehouse.release(cancellation)
 
 
 @broker.subscriber(inbox("stock", StockAdjusted), EVENTS)

@@ -1,4 +1,4 @@
-"""Use cases of stock: decide about an order, follow the warehouse."""
+"""Use cases of stock: decide about an order, give back what a cancelled one had, follow the warehouse."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -6,7 +6,14 @@ from typing import Protocol, runtime_checkable
 from uuid import UUID
 
 from apps.kit.errors import PermanentError
-from contracts import OrderCreated, OrderRejected, OrderValidated, RejectionReason, StockAdjusted
+from contracts import (
+    OrderCancelled,
+    OrderCreated,
+    OrderRejected,
+    OrderValidated,
+    RejectionReason,
+    StockAdjusted,
+)
 
 
 class OrderContradictedError(PermanentError):
@@ -36,6 +43,9 @@ class Warehouse(Protocol):
         Raises:
             OrderContradictedError: the id was used for other lines.
         """
+
+    async def release(self, cancellation: OrderCancelled) -> None:
+        """Give back once what the order has reserved; if nothing is decided yet, refuse it from now on."""
 
     async def adjust(self, adjustment: StockAdjusted) -> None:
         """Apply an adjustment once.

@@ -23,6 +23,10 @@ class StockBelowZeroError(Exception):
         super().__init__(f"quantity: {quantity} would take {sku} below zero, {available} are available")
 
 
+CANCELLED = RejectionReason(code=RejectionCode.CANCELLED)
+"""Why an order is refused whose cancellation came first."""
+
+
 @dataclass(frozen=True)
 class Allocation:
     """What a group of orders takes, and why some of them take nothing."""
@@ -77,6 +81,20 @@ class Level:
     available: int | None = 0
     counted_at: datetime | None = None
     """Time of the last count that is in `available`."""
+    owed: int = 0
+    """Units promised beyond what a late count found: what comes in or back is theirs first."""
+
+
+def _level(units: int, counted_at: datetime | None) -> Level:
+    """The level with so many units over what is promised; negative if they do not suffice for that."""
+    return Level(max(units, 0), counted_at, max(-units, 0))
+
+
+def released(level: Level, units: int) -> Level:
+    """The level once a cancelled order has given back units of it."""
+    if level.available is UNLIMITED:
+        return level
+    return _level(level.available - level.owed + units, level.counted_at)
 
 
 def adjusted(level: Level, adjustment: StockAdjusted, added_since: int, reserved_since: int = 0) -> Level:
@@ -86,7 +104,8 @@ def adjusted(level: Level, adjustment: StockAdjusted, added_since: int, reserved
         level: before it; the default `Level()` for an article not seen yet.
         adjustment: not applied before.
         added_since: units added later than the adjustment's time, by adjustments that arrived earlier.
-        reserved_since: units that orders have reserved later than the adjustment's time.
+        reserved_since: units that orders have reserved later than the adjustment's time, less those that
+            were released later than it; negative if more were released.
 
     Raises:
         StockBelowZeroError: more is written off than there is, now or since the count.
@@ -100,10 +119,10 @@ def adjusted(level: Level, adjustment: StockAdjusted, added_since: int, reserved
         if adjustment.quantity + added_since < 0:
             raise StockBelowZeroError(adjustment.sku, adjustment.quantity, added_since)
         # What was promised in the meantime stays promised, even where the count finds less than that.
-        return Level(max(adjustment.quantity + added_since - reserved_since, 0), adjustment.adjusted_at)
+        return _level(adjustment.quantity + added_since - reserved_since, adjustment.adjusted_at)
     if level.available is UNLIMITED:
         return level
     quantity = adjustment.quantity or 0
     if level.available + quantity < 0:
         raise StockBelowZeroError(adjustment.sku, level.available, quantity)
-    return Level(level.available + quantity, level.counted_at)
+    return _level(level.available - level.owed + quantity, level.counted_at)

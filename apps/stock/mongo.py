@@ -1,5 +1,6 @@
 """Levels, decisions and adjustments in MongoDB, committed in groups."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from hashlib import sha256
@@ -7,64 +8,16 @@ from typing import Any
 from uuid import UUID
 
 from motor.motor_asyncio import AsyncIOMotorClientSession
-from odmantic import AIOEngine, Field, Model
-from pydantic import AwareDatetime
-from pymongo import ASCENDING, IndexModel, UpdateOne
+from odmantic import AIOEngine
+from pymongo import UpdateOne
 
 from apps.kit.batching import GroupCommit
 from apps.kit.clock import utc_now
 from apps.kit.mongo import ConflictError, in_transaction
 from apps.stock.application import Decision, OrderContradictedError
-from apps.stock.domain import UNLIMITED, Level, adjusted, allocate
-from contracts import OrderCreated, RejectionReason, StockAdjusted
-
-
-class StockLevel(Model):
-    """How much of one article there is; its id is the sku."""
-
-    model_config = {"collection": "levels"}
-
-    id: str = Field(primary_field=True)
-    available: int | None
-    """Units that can still be reserved; null where there is no limit."""
-    reserved: int = 0
-    """Units promised to orders since the level exists."""
-    counted_at: AwareDatetime | None = None
-    """Time of the last count (`set`) that is in `available`."""
-
-
-class Reservation(Model):
-    """What was decided about one order, under the order's id."""
-
-    model_config = {
-        "collection": "reservations",
-        "indexes": lambda: [
-            IndexModel([("lines.sku", ASCENDING), ("decided_at", ASCENDING)], name="by_sku_and_time")
-        ],
-    }
-
-    id: UUID = Field(primary_field=True)
-    content_digest: str
-    """SHA-256 of currency and lines: tells a repeat from another order under the same id."""
-    lines: list[dict[str, Any]]
-    """`sku` and `quantity` of what is reserved; empty if the order was refused."""
-    reasons: list[dict[str, Any]]
-    decided_at: AwareDatetime
-
-
-class Adjustment(Model):
-    """One adjustment that was applied, or was older than a later count."""
-
-    model_config = {"collection": "adjustments"}
-
-    id: UUID = Field(primary_field=True)
-    sku: str = Field(index=True)
-    mode: str
-    quantity: int | None
-    adjusted_at: AwareDatetime
-
-
-DOCUMENTS = (StockLevel, Reservation, Adjustment)
+from apps.stock.document import IS_TIME, Adjustment, Reservation, StockLevel
+from apps.stock.domain import CANCELLED, UNLIMITED, Level, adjusted, allocate, released
+from contracts import OrderCancelled, OrderCreated, RejectionReason, StockAdjusted
 
 
 def _digest(order: OrderCreated) -> str:
@@ -80,15 +33,19 @@ class MongoWarehouse:
         self._reservations = engine.get_collection(Reservation)
         self._adjustments = engine.get_collection(Adjustment)
         self._orders = GroupCommit(self._reserve_group)
+        self._cancellations = GroupCommit(self._release_group)
         self._counts = GroupCommit(self._adjust_group)
 
     async def reserve(self, order: OrderCreated) -> Decision:
         reservation = await self._orders.add(order)
-        if reservation.content_digest != _digest(order):
+        if reservation.content_digest not in {None, _digest(order)}:
             raise OrderContradictedError(order.order_id)
         return Decision(
             tuple(RejectionReason(**reason) for reason in reservation.reasons), reservation.decided_at
         )
+
+    async def release(self, cancellation: OrderCancelled) -> None:
+        await self._cancellations.add(cancellation)
 
     async def adjust(self, adjustment: StockAdjusted) -> None:
         await self._counts.add(adjustment)
@@ -159,6 +116,58 @@ class MongoWarehouse:
         if result.matched_count < len(updates):
             raise ConflictError("a level changed under the allocation")
 
+    async def _release_group(self, cancellations: Sequence[OrderCancelled]) -> Sequence[None]:
+        order_ids = list(dict.fromkeys(cancellation.order_id for cancellation in cancellations))
+
+        async def work(session: AsyncIOMotorClientSession) -> None:
+            now = utc_now()
+            decided = {
+                document["_id"]: Reservation.model_validate_doc(document)
+                async for document in self._reservations.find({"_id": {"$in": order_ids}}, session=session)
+            }
+            if ahead := [order_id for order_id in order_ids if order_id not in decided]:
+                await self._reservations.insert_many(
+                    [_refusal_ahead(order_id, now).model_dump_doc() for order_id in ahead], session=session
+                )
+            held = [reservation for reservation in decided.values() if reservation.released_at is None]
+            if held:
+                await self._give_back(held, session)
+                await self._reservations.update_many(
+                    {"_id": {"$in": [reservation.id for reservation in held]}},
+                    {"$set": {"released_at": now}},
+                    session=session,
+                )
+
+        await in_transaction(self._engine, work)
+        return [None] * len(cancellations)
+
+    async def _give_back(
+        self, reservations: Sequence[Reservation], session: AsyncIOMotorClientSession
+    ) -> None:
+        """Move units from reserved to available."""
+        units: Counter[str] = Counter()
+        for reservation in reservations:
+            units.update({line["sku"]: line["quantity"] for line in reservation.lines})
+        if not units:
+            return
+        found = self._levels.find({"_id": {"$in": sorted(units)}}, session=session)
+        levels = {
+            document["_id"]: released(_level(document), units[document["_id"]]) async for document in found
+        }
+        await self._levels.bulk_write(
+            [
+                UpdateOne(
+                    {"_id": sku},
+                    {
+                        "$set": {"available": level.available, "owed": level.owed},
+                        "$inc": {"reserved": -units[sku]},
+                    },
+                )
+                for sku, level in sorted(levels.items())
+            ],
+            session=session,
+        )
+
     async def _adjust_group(self, adjustments: Sequence[StockAdjusted]) -> Sequence[None]:
         async def work(session: AsyncIOMotorClientSession) -> None:
             known = {
@@ -183,7 +192,7 @@ class MongoWarehouse:
     async def _apply(self, adjustment: StockAdjusted, session: AsyncIOMotorClientSession) -> None:
         sku, at = adjustment.sku, adjustment.adjusted_at
         stored = await self._levels.find_one({"_id": sku}, session=session)
-        before = Level(stored["available"], stored["counted_at"]) if stored else Level()
+        before = _level(stored) if stored else Level()
         counts = adjustment.mode == "set" and (before.counted_at is None or at > before.counted_at)
         added_since = await self._added_since(sku, at, session) if counts else 0
         reserved_since = await self._reserved_since(sku, at, session) if counts else 0
@@ -201,7 +210,7 @@ class MongoWarehouse:
         await self._levels.update_one(
             {"_id": sku},
             {
-                "$set": {"available": after.available, "counted_at": after.counted_at},
+                "$set": {"available": after.available, "owed": after.owed, "counted_at": after.counted_at},
                 "$setOnInsert": {"reserved": 0},
             },
             upsert=True,
@@ -216,13 +225,34 @@ class MongoWarehouse:
         return sum([document["quantity"] async for document in newer])
 
     async def _reserved_since(self, sku: str, at: datetime, session: AsyncIOMotorClientSession) -> int:
-        """Units that orders took after a count which only now arrives, and so does not know of them."""
-        newer = self._reservations.find({"lines.sku": sku, "decided_at": {"$gt": at}}, session=session)
+        """Units that orders took after a count which only now arrives, less those given back after it.
+
+        What was taken and given back since the count makes no difference to it. What was given back since
+        and taken before was not free to sell when it was counted, and now is.
+        """
+        newer = {"$gt": at}
+        taken = await self._units(sku, {"decided_at": newer}, session)
+        return taken - await self._units(sku, {"released_at": {**newer, **IS_TIME}}, session)
+
+    async def _units(self, sku: str, when: Mapping[str, Any], session: AsyncIOMotorClientSession) -> int:
+        found = self._reservations.find({"lines.sku": sku, **when}, session=session)
         return sum(
             [
                 line["quantity"]
-                async for reservation in newer
+                async for reservation in found
                 for line in reservation["lines"]
                 if line["sku"] == sku
             ]
         )
+
+
+def _level(document: Mapping[str, Any]) -> Level:
+    return Level(document["available"], document["counted_at"], document.get("owed", 0))
+
+
+def _refusal_ahead(order_id: UUID, now: datetime) -> Reservation:
+    """What is decided about an order whose cancellation came first."""
+    reasons = [CANCELLED.model_dump(mode="json")]
+    return Reservation(
+        id=order_id, content_digest=None, lines=[], reasons=reasons, decided_at=now, released_at=now
+    )

@@ -24,9 +24,12 @@ from contracts import (
     Event,
     InvoiceIssued,
     NotificationSent,
+    OrderCancelled,
     OrderCreated,
     OrderRejected,
     OrderValidated,
+    RejectionCode,
+    RejectionReason,
 )
 
 pytestmark = pytest.mark.connected
@@ -285,11 +288,83 @@ async def test_claim_ends_with_its_lease_and_with_the_publish(book: MongoOrderBo
 
     assert await book.claim_unpublished(over_at_once, 2) == [orders[1], orders[2]]
     assert await book.oldest_unpublished() == orders[1].placed_at
-    await book.mark_published(orders[1].order_id)
+    await book.mark_published(orders[1])
     assert await book.oldest_unpublished() == orders[2].placed_at
     assert await book.claim_unpublished(over_at_once, 9) == [orders[2], orders[0]]
     await _record_all(book, [orders[2]])
     assert await book.claim_unpublished(over_at_once, 9) == [orders[0]], "the other came back from RabbitMQ"
+
+
+async def test_cancellation_is_due_until_rabbitmq_has_it(book: MongoOrderBook) -> None:
+    """The first of two that cancel an order at once is stored, and waits as orders do, beside them."""
+    order = new_order(("any", 1))
+    await book.accept(_accepted(order, seconds=-1))
+    cancellations = [
+        OrderCancelled(
+            order_id=order.order_id,
+            reference=order.reference,
+            customer=order.customer,
+            reason=reason,
+            cancelled_at=utc_now(),
+        )
+        for reason in ("one", "other")
+    ]
+    stored = await asyncio.gather(*(book.cancel(each, utc_now()) for each in cancellations))
+    (cancelled,) = {
+        known.cancelled.reason: known.cancelled for known in stored if known and known.cancelled
+    }.values()
+    assert cancelled in cancellations
+
+    over_at_once = timedelta(seconds=-1)
+    assert await book.claim_unpublished(over_at_once, 9) == [order, cancelled]
+    await book.mark_published(order)
+    assert await book.claim_unpublished(over_at_once, 9) == [cancelled]
+    assert await book.oldest_unpublished() == cancelled.cancelled_at
+    await book.mark_published(cancelled)
+    assert await book.claim_unpublished(over_at_once, 9) == []
+    assert await book.oldest_unpublished() is None
+
+
+async def test_order_is_due_though_its_cancellation_came_back(book: MongoOrderBook) -> None:
+    """A cancellation that overtakes its order in the ingress does not take the order off the list."""
+    order = new_order(("any", 1))
+    await book.accept(_accepted(order, seconds=-1))
+    cancellation = OrderCancelled(
+        order_id=order.order_id, customer=order.customer, reason="any", cancelled_at=utc_now()
+    )
+    await _record_all(book, [cancellation])
+    over_at_once = timedelta(seconds=-1)
+    assert await book.claim_unpublished(over_at_once, 9) == [order]
+    await _record_all(book, [order])
+    assert await book.claim_unpublished(over_at_once, 9) == []
+
+
+async def test_cancellation_that_came_back_is_not_due(book: MongoOrderBook) -> None:
+    """What the read model has heard of was published, and the earlier of two cancellations counts."""
+    order = new_order(("any", 1))
+    await _record_all(book, [order])
+    late, early = (
+        OrderCancelled(order_id=order.order_id, customer=order.customer, reason=reason, cancelled_at=at)
+        for reason, at in (("late", utc_now()), ("early", utc_now() - timedelta(hours=1)))
+    )
+    await book.cancel(late, utc_now())
+    await _record_all(book, [late, early, late])
+    assert await book.claim_unpublished(timedelta(seconds=-1), 9) == []
+    known = await book.find(order.order_id)
+    assert known is not None
+    assert known.cancelled == early
+
+
+async def test_rejected_order_is_not_cancelled(book: MongoOrderBook) -> None:
+    """Nothing is stored of the wish, as there is nothing to cancel."""
+    order = new_order(("any", 1))
+    reasons = (RejectionReason(code=RejectionCode.UNKNOWN_SKU, sku="any", requested=1, available=0),)
+    about = {"order_id": order.order_id, "customer": order.customer}
+    rejected = OrderRejected(**about, rejected_at=utc_now(), reasons=reasons)
+    await _record_all(book, [order, rejected])
+    known = await book.cancel(OrderCancelled(**about, reason="any", cancelled_at=utc_now()), utc_now())
+    assert known is not None
+    assert known.cancelled is None
 
 
 def test_invoice_of_the_test_is_one_of_billing() -> None:

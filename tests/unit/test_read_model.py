@@ -20,18 +20,22 @@ from contracts import (
     DeadLetterOpened,
     Event,
     InvoiceIssued,
+    InvoiceVoided,
+    NotificationFailed,
     NotificationSent,
     NotificationSkipped,
+    OrderCancelled,
     OrderCreated,
     OrderRejected,
     OrderValidated,
     StockAdjusted,
+    WebhookEndpointDisabled,
 )
 from contracts.orders import EXAMPLE_ORDER_ID
 from tests.flows.fakes import ReadModelInMemory
 
 ORDER_ID = UUID(EXAMPLE_ORDER_ID)
-OF_AN_ORDER = [event for event in EVENTS if event is not StockAdjusted]
+OF_AN_ORDER = [event for event in EVENTS if event not in {StockAdjusted, WebhookEndpointDisabled}]
 EXAMPLES: dict[type[Event], Event] = {event: event.model_validate(event.example) for event in EVENTS}
 
 
@@ -90,6 +94,10 @@ def test_orders_do_not_touch_each_other(arrivals: list[tuple[type[Event], UUID]]
         ((NotificationSent, InvoiceIssued, OrderValidated), Status.NOTIFIED),
         ((NotificationSent, OrderRejected, OrderCreated), Status.REJECTED),
         ((OrderRejected, NotificationSkipped), Status.REJECTED),
+        ((NotificationFailed, InvoiceIssued), Status.UNREACHABLE),
+        ((OrderCancelled, NotificationSent, InvoiceIssued), Status.CANCELLED),
+        ((OrderRejected, OrderCancelled), Status.CANCELLED),
+        ((InvoiceVoided, InvoiceIssued, NotificationSent), Status.CANCELLED),
     ],
 )
 def test_status_is_the_furthest_that_was_reached(kinds: tuple[type[Event], ...], status: Status) -> None:
@@ -148,6 +156,9 @@ def test_ingress_and_event_store_the_same_content(first: tuple[type[Event], ...]
         ((OrderRejected, OrderCreated), ["notification"]),
         ((NotificationSent, OrderRejected, OrderCreated), []),
         ((NotificationSkipped, InvoiceIssued, OrderCreated, OrderValidated), []),
+        ((OrderCancelled,), ["notification"]),
+        ((NotificationSent, OrderCancelled), []),
+        ((NotificationFailed, OrderRejected, OrderCreated), []),
         ((DeadLetterOpened, DeadLetterClosed), ["order", "stock", "invoice", "notification"]),
     ],
 )
@@ -155,6 +166,44 @@ def test_order_awaits_what_was_not_heard_of(kinds: tuple[type[Event], ...], awai
     """An order is through once each step of it was heard of, whichever event came last or is missing."""
     view = OrderSummary.of(read_model_after(EXAMPLES[kind] for kind in kinds).order(ORDER_ID))
     assert view.awaits == awaits
+
+
+def test_cancellation_shows_with_its_credit_note() -> None:
+    """The view tells why and when, and the number that voids the invoice."""
+    events = [EXAMPLES[kind] for kind in (InvoiceVoided, InvoiceIssued, OrderCancelled)]
+    view = OrderView.of(read_model_after(events).order(ORDER_ID))
+    assert view.cancellation is not None
+    assert view.cancellation.model_dump(mode="json") == {
+        "reason": "Ordered by mistake.",
+        "cancelled_at": "2026-11-22T11:02:41Z",
+    }
+    assert (view.invoice_number, view.credit_note_number) == ("2026-000123", "CN-2026-000007")
+
+
+@given(arrivals=st.permutations([1, 2, 3]))
+def test_the_earliest_of_several_cancellations_counts(arrivals: list[int]) -> None:
+    """Two that cancel one order do not flip its reason: the same one stays, whichever came last."""
+    cancellations = [
+        OrderCancelled.model_validate(
+            OrderCancelled.example | {"reason": f"{hour}", "cancelled_at": f"2026-11-22T1{hour}:00:00Z"}
+        )
+        for hour in arrivals
+    ]
+    order = read_model_after(cancellations).order(ORDER_ID)
+    assert order.cancelled == next(one for one in cancellations if one.reason == "1")
+
+
+def test_cancellation_without_a_reference_leaves_the_orders_own() -> None:
+    """Whoever cancels need not know the shop's own order number, and does not take it away."""
+    cancellation = EXAMPLES[OrderCancelled].model_copy(update={"reference": None})
+    order = read_model_after([EXAMPLES[OrderCreated], cancellation]).order(ORDER_ID)
+    assert (order.reference, order.created) == ("536365", EXAMPLES[OrderCreated])
+
+
+def test_timeline_tells_why_a_customer_could_not_be_told() -> None:
+    """An operator reads the refusal in the order itself."""
+    (entry,) = OrderView.of(read_model_after([EXAMPLES[NotificationFailed]]).order(ORDER_ID)).timeline
+    assert entry.detail == "The mail server refuses the mail with code 550"
 
 
 def letter(occurrence: int, **changes: Any) -> tuple[DeadLetterOpened, DeadLetterClosed]:

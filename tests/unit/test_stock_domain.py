@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from apps.stock.domain import UNLIMITED, Level, StockBelowZeroError, adjusted, allocate, shortages
+from apps.stock.domain import UNLIMITED, Level, StockBelowZeroError, adjusted, allocate, released, shortages
 from contracts import RejectionCode, RejectionReason, StockAdjusted
 
 # Few articles, low levels and small orders, so that many of them meet at a shelf that runs empty.
@@ -205,3 +205,18 @@ def test_write_off_beyond_the_level_is_refused() -> None:
     """The error says which article, how much was written off, and how much there is."""
     with pytest.raises(StockBelowZeroError, match="-3 would take lantern below zero, 2 are available"):
         adjusted(Level(available=2), adjustment_at(1, "add", -3), 0)
+
+
+def test_late_count_has_what_was_released_since_on_top() -> None:
+    """What was reserved before a count and given back after it was not free to sell then, and is now."""
+    counted = adjusted(Level(available=9), adjustment_at(1, "set", 5), 0, reserved_since=-3)
+    assert counted.available == 8
+
+
+def test_release_serves_what_is_promised_first() -> None:
+    """Where a late count found less than was promised, what comes back is not sold to someone else."""
+    short = adjusted(Level(available=2), adjustment_at(1, "set", 3), 0, reserved_since=10)
+    assert (short.available, short.owed) == (0, 7)
+    assert released(short, 4).available == 0
+    assert released(released(short, 4), 6).available == 3
+    assert adjusted(short, adjustment_at(2, "add", 9), 0).available == 2
