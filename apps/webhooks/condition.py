@@ -1,0 +1,90 @@
+"""How endpoints fare: since when one fails, and that it is disabled in the end and announced as such."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+from odmantic import AIOEngine
+from pymongo import ReturnDocument
+
+from apps.kit.clock import utc_now
+from apps.kit.settings import get_settings
+from apps.webhooks.domain import Attempt
+from apps.webhooks.mongo import Endpoint
+from contracts import DisabledReason, WebhookEndpointDisabled
+
+
+class MongoCondition:
+    """The condition of each endpoint over MongoDB; its document is the outbox of its announcement."""
+
+    def __init__(self, engine: AIOEngine) -> None:
+        self._endpoints = engine.get_collection(Endpoint)
+
+    async def succeeded(self, endpoint: Endpoint) -> None:
+        """The endpoint has taken something."""
+        if endpoint.failing_since is not None:
+            await self._endpoints.update_one(
+                {"_id": endpoint.id}, {"$set": {"failing_since": None, "last_error": None}}
+            )
+
+    async def failed(self, endpoint: Endpoint, attempt: Attempt) -> bool:
+        """The endpoint has not taken something; returns whether it is disabled for it."""
+        document = await self._endpoints.find_one_and_update(
+            {"_id": endpoint.id, "enabled": True},
+            [
+                {
+                    "$set": {
+                        "failing_since": {"$ifNull": ["$failing_since", attempt.at]},
+                        "last_error": {"$literal": attempt.outcome},
+                    }
+                }
+            ],
+            return_document=ReturnDocument.AFTER,
+        )
+        if document is None:
+            return True
+        since = document["failing_since"]
+        patience = timedelta(seconds=get_settings().webhook_disable_after_seconds)
+        if attempt.is_gone:
+            return await self._disable(endpoint, {}, DisabledReason.GONE, attempt)
+        if attempt.at - since >= patience:
+            return await self._disable(endpoint, {"failing_since": since}, DisabledReason.FAILING, attempt)
+        return False
+
+    async def unannounced(self) -> Sequence[WebhookEndpointDisabled]:
+        """Announcements that are not confirmed yet."""
+        found = self._endpoints.find({"announcement": {"$ne": None}}, {"announcement": 1})
+        return [WebhookEndpointDisabled.model_validate(document["announcement"]) async for document in found]
+
+    async def announced(self, event: WebhookEndpointDisabled) -> None:
+        """RabbitMQ has confirmed it."""
+        await self._endpoints.update_one(
+            {"_id": event.endpoint_id, "announcement.disabling_id": str(event.disabling_id)},
+            {"$set": {"announcement": None}},
+        )
+
+    async def _disable(
+        self, endpoint: Endpoint, unless_changed: dict[str, Any], reason: DisabledReason, attempt: Attempt
+    ) -> bool:
+        now = utc_now()
+        event = WebhookEndpointDisabled(
+            disabling_id=uuid4(),
+            endpoint_id=endpoint.id,
+            url=endpoint.url,
+            reason=reason,
+            last_error=attempt.outcome,
+            disabled_at=now,
+        )
+        changed = await self._endpoints.update_one(
+            {"_id": endpoint.id, "enabled": True, "url": endpoint.url, **unless_changed},
+            {
+                "$set": {
+                    "enabled": False,
+                    "disabled_at": now,
+                    "disabled_reason": reason,
+                    "announcement": event.model_dump(mode="json"),
+                }
+            },
+        )
+        return changed.modified_count == 1

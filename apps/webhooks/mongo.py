@@ -1,0 +1,180 @@
+"""Webhooks in MongoDB: endpoints, and one document per delivery, which is its own queue entry and log."""
+
+from collections.abc import Collection, Sequence
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+from odmantic import AIOEngine, Field, Model
+from pydantic import AwareDatetime
+from pymongo import ASCENDING, DESCENDING, IndexModel, ReturnDocument
+from pymongo.errors import BulkWriteError
+
+from apps.kit.batching import GroupCommit
+from apps.kit.clock import utc_now
+from apps.kit.mongo import is_duplicate_key
+from apps.kit.settings import get_settings
+from apps.webhooks.domain import Attempt, State, body_of, delivery_id, wants
+from contracts import Event
+
+_KEPT_ATTEMPTS = 50
+NEWEST_FIRST = [("created_at", DESCENDING), ("_id", DESCENDING)]
+
+
+class Endpoint(Model):
+    """A customer's system that receives events."""
+
+    id: UUID = Field(primary_field=True)
+    url: str
+    description: str | None = None
+    event_types: list[str]
+    """Topics; empty for all."""
+    enabled: bool
+    secrets: list[dict[str, Any]]
+    """The present secret, encrypted, then the one before it and until when that is valid."""
+    created_at: AwareDatetime
+    failing_since: AwareDatetime | None = None
+    """The first failure since the last success."""
+    last_error: str | None = None
+    disabled_at: AwareDatetime | None = None
+    disabled_reason: str | None = None
+    announcement: dict[str, Any] | None = None
+    """The WebhookEndpointDisabled that RabbitMQ has not confirmed yet."""
+
+    model_config = {"collection": "endpoints"}
+
+
+class Delivery(Model):
+    """An event on its way to one endpoint, with every attempt."""
+
+    id: UUID = Field(primary_field=True)
+    endpoint_id: UUID
+    webhook_id: str
+    """The event's id, the same at every attempt."""
+    event_type: str
+    body: bytes
+    """Made once, so that each attempt sends and signs the same bytes."""
+    state: str
+    due_at: AwareDatetime
+    """When to try next; while an attempt is under way, when it counts as lost."""
+    claim: UUID | None = None
+    """The attempt that is under way."""
+    tries: int = 0
+    """Attempts since it was stored or last resent."""
+    attempts: list[dict[str, Any]] = []
+    created_at: AwareDatetime
+    expires_at: AwareDatetime | None = None
+    """Set at its end."""
+
+    model_config = {
+        "collection": "deliveries",
+        "indexes": lambda: [
+            IndexModel(
+                [("endpoint_id", ASCENDING), ("due_at", ASCENDING)],
+                name="due",
+                partialFilterExpression={"state": State.PENDING.value},
+            ),
+            IndexModel([("endpoint_id", ASCENDING), *NEWEST_FIRST], name="log"),
+            IndexModel([("expires_at", ASCENDING)], name="expiry", expireAfterSeconds=0),
+        ],
+    }
+
+
+DOCUMENTS = (Endpoint, Delivery)
+
+
+def new_delivery(endpoint_id: UUID, webhook_id: UUID, event_type: str, body: bytes) -> Delivery:
+    """A delivery that is due at once."""
+    now = utc_now()
+    return Delivery(
+        id=delivery_id(endpoint_id, webhook_id),
+        endpoint_id=endpoint_id,
+        webhook_id=str(webhook_id),
+        event_type=event_type,
+        body=body,
+        state=State.PENDING,
+        due_at=now,
+        created_at=now,
+    )
+
+
+class MongoOutbox:
+    """The deliveries from the worker's side: concurrent events share one write, attempts are leased."""
+
+    def __init__(self, engine: AIOEngine) -> None:
+        self._endpoints = engine.get_collection(Endpoint)
+        self._deliveries = engine.get_collection(Delivery)
+        self._events = GroupCommit(self._add_group)
+
+    async def add(self, event: Event) -> None:
+        await self._events.add(event)
+
+    async def _add_group(self, events: Sequence[Event]) -> Sequence[None]:
+        endpoints = await self._endpoints.find({"enabled": True}, {"event_types": 1}).to_list(None)
+        # By id, since one group may hold the same event twice.
+        fresh = {
+            delivery.id: delivery.model_dump_doc()
+            for event in events
+            for endpoint in endpoints
+            if wants(endpoint["event_types"], event.topic)
+            for delivery in [new_delivery(endpoint["_id"], event.event_id, event.topic, body_of(event))]
+        }
+        if fresh:
+            try:
+                await self._deliveries.insert_many(list(fresh.values()), ordered=False)
+            except BulkWriteError as error:
+                if not is_duplicate_key(error):
+                    raise
+        return [None] * len(events)
+
+    async def claim(self, after: UUID, passed_over: Collection[UUID], lease: timedelta) -> Delivery | None:
+        """Take the oldest due delivery of the first endpoint behind `after`, for the time of the lease.
+
+        Walked from endpoint to endpoint, a thousand waiting deliveries of one are stepped over at once.
+        """
+        now = utc_now()
+        document = await self._deliveries.find_one_and_update(
+            {
+                "state": State.PENDING,
+                "endpoint_id": {"$gt": after, "$nin": list(passed_over)},
+                "due_at": {"$lte": now},
+            },
+            {"$set": {"claim": uuid4(), "due_at": now + lease}},
+            sort=[("endpoint_id", ASCENDING), ("due_at", ASCENDING)],
+            return_document=ReturnDocument.AFTER,
+        )
+        return document and Delivery.model_validate_doc(document)
+
+    async def endpoint(self, endpoint_id: UUID) -> Endpoint | None:
+        document = await self._endpoints.find_one({"_id": endpoint_id})
+        return document and Endpoint.model_validate_doc(document)
+
+    async def finish(self, delivery: Delivery, attempt: Attempt, state: State, due_at: Any = None) -> None:
+        """Note an attempt, and what follows: an end, or the time of the next one."""
+        now = utc_now()
+        retention = timedelta(days=get_settings().webhook_retention_days)
+        mine = {"_id": delivery.id, "claim": delivery.claim}
+        await self._deliveries.update_one(
+            # Delivered is delivered, also if the lease is over and somebody else tries once more.
+            {"_id": delivery.id} if state == State.DELIVERED else mine,
+            {
+                "$set": {
+                    "claim": None,
+                    "state": state,
+                    "due_at": due_at or now,
+                    "tries": delivery.tries + 1,
+                    "expires_at": None if state == State.PENDING else now + retention,
+                },
+                "$push": {"attempts": {"$each": [_kept(attempt)], "$slice": -_KEPT_ATTEMPTS}},
+            },
+        )
+
+
+def _kept(attempt: Attempt) -> dict[str, Any]:
+    return {
+        "at": attempt.at,
+        "duration_ms": attempt.duration_ms,
+        "status": attempt.status,
+        "error": attempt.error,
+        "answer": attempt.answer,
+    }
