@@ -1,4 +1,4 @@
-"""Notifications: what a customer was told."""
+"""Notifications: what a customer was told, or why not."""
 
 from typing import Any, ClassVar, Literal
 from uuid import UUID
@@ -46,7 +46,7 @@ class NotificationSent(_AboutNotification):
 
 
 class NotificationSkipped(_AboutNotification):
-    """Nobody could be told: the order has neither an e-mail address nor a phone number."""
+    """Nobody was told: there is no address or number to tell it to, or the shop sends no such message."""
 
     topic: ClassVar[str] = "notification.skipped.v1"
     time_field: ClassVar[str] = "skipped_at"
@@ -59,7 +59,10 @@ class NotificationSkipped(_AboutNotification):
     }
     model_config = ConfigDict(json_schema_extra={"examples": [example]})
 
-    reason: Literal["no_contact"] = Field(description="Why nothing was sent.")
+    reason: Literal["no_contact", "switched_off"] = Field(
+        description="Why nothing was sent. `no_contact`: there is no address or number. "
+        "`switched_off`: by the shop's settings."
+    )
     skipped_at: Timestamp = Field(description="When that was decided, RFC 3339.")
 
 

@@ -1,7 +1,7 @@
-"""Notifications: the customer is told of the invoice or the refusal, by e-mail or SMS, once."""
+"""Notifications: the customer is told what became of the order, by e-mail or SMS, once."""
 
 from collections.abc import AsyncIterator, Mapping
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from typing import Annotated, Any
 
 from faststream import Context
@@ -16,7 +16,16 @@ from apps.notifications.messages import Messages
 from apps.notifications.mongo import DOCUMENTS, MongoNotificationLog
 from apps.notifications.sms import LogTexter
 from apps.notifications.smtp import SmtpMailer
-from contracts import InvoiceIssued, NotificationSent, NotificationSkipped, OrderRejected
+from apps.notifications.twilio import TwilioTexter
+from contracts import (
+    InvoiceIssued,
+    InvoiceVoided,
+    NotificationFailed,
+    NotificationSent,
+    NotificationSkipped,
+    OrderCancelled,
+    OrderRejected,
+)
 
 Notifier = Annotated[application.Notifier, Context("notifier")]
 
@@ -24,35 +33,66 @@ Notifier = Annotated[application.Notifier, Context("notifier")]
 @asynccontextmanager
 async def adapters() -> AsyncIterator[Mapping[str, Any]]:
     settings = get_settings()
-    async with open_database("notifications", *DOCUMENTS) as engine, aclosing(SmtpMailer(settings)) as mailer:
+    messages = Messages(settings.shop_name, settings.templates_directory)
+    async with AsyncExitStack() as stack:
+        engine = await stack.enter_async_context(open_database("notifications", *DOCUMENTS))
+        mailer = await stack.enter_async_context(aclosing(SmtpMailer(settings)))
+        texter: application.Texter = LogTexter()
+        if settings.twilio_account_sid:
+            texter = await stack.enter_async_context(TwilioTexter(settings))
         log = MongoNotificationLog(engine)
-        notifier = application.Notifier(Messages(settings.shop_name), mailer, LogTexter(), log)
+        notifier = application.Notifier(messages, mailer, texter, log, settings.notifications)
         yield {"database": engine, "notifier": notifier}
 
 
 broker = EventBroker("notifications")
-app = worker(broker, "Tells customers of invoices and refusals by e-mail or SMS.", adapters)
+app = worker(broker, "Tells customers what became of their orders, by e-mail or SMS.", adapters)
 
-# One publisher for both handlers: two of the same event would share a name in the AsyncAPI document.
+# One publisher for all handlers: two of the same event would share a name in the AsyncAPI document.
 sent = broker.publisher(**outcome(NotificationSent))
 skipped = broker.publisher(**outcome(NotificationSkipped))
+failed = broker.publisher(**outcome(NotificationFailed))
 
 
 @sent
 @skipped
+@failed
 @broker.subscriber(inbox("notifications", InvoiceIssued), EVENTS)
 async def on_invoice_issued(
     invoice: InvoiceIssued, notifier: Notifier
-) -> NotificationSent | NotificationSkipped:
+) -> NotificationSent | NotificationSkipped | NotificationFailed:
     """Send the customer the invoice."""
     return await notifier.tell(invoice)
 
 
 @sent
 @skipped
+@failed
+@broker.subscriber(inbox("notifications", InvoiceVoided), EVENTS)
+async def on_invoice_voided(
+    voided: InvoiceVoided, notifier: Notifier
+) -> NotificationSent | NotificationSkipped | NotificationFailed:
+    """Send the customer the credit note."""
+    return await notifier.tell(voided)
+
+
+@sent
+@skipped
+@failed
 @broker.subscriber(inbox("notifications", OrderRejected), EVENTS)
 async def on_order_rejected(
     rejection: OrderRejected, notifier: Notifier
-) -> NotificationSent | NotificationSkipped:
+) -> NotificationSent | NotificationSkipped | NotificationFailed:
     """Tell the customer why the order was refused."""
     return await notifier.tell(rejection)
+
+
+@sent
+@skipped
+@failed
+@broker.subscriber(inbox("notifications", OrderCancelled), EVENTS)
+async def on_order_cancelled(
+    cancellation: OrderCancelled, notifier: Notifier
+) -> NotificationSent | NotificationSkipped | NotificationFailed:
+    """Tell the customer that the order was cancelled."""
+    return await notifier.tell(cancellation)

@@ -1,34 +1,49 @@
-"""What a customer is told about, by which way, in which language, and under which lasting identity."""
+"""What a customer is told about, by which way, and under which lasting identity."""
 
-import re
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Literal, TypeAlias
 from uuid import UUID, uuid5
 
-from contracts import Customer, InvoiceIssued, OrderRejected
+from contracts import (
+    Customer,
+    InvoiceIssued,
+    InvoiceVoided,
+    OrderCancelled,
+    OrderRejected,
+    RejectionCode,
+)
 from contracts.event import NAMESPACE
 
-News: TypeAlias = InvoiceIssued | OrderRejected
+News: TypeAlias = InvoiceIssued | InvoiceVoided | OrderRejected | OrderCancelled
 """What a customer is told about."""
 
-# Control characters, line separators and what reverses the direction of text: none belongs in a name.
-_NOT_ON_ONE_LINE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]+")
+Template: TypeAlias = Literal["invoice-issued", "invoice-voided", "order-rejected", "order-cancelled"]
+"""The name of a message, as its files and events carry it."""
+
+Route: TypeAlias = Literal["email-then-sms", "sms-then-email", "email", "sms", "none"]
+"""The ways to a customer, in the order in which they are tried."""
+
+Channel: TypeAlias = Literal["email", "sms"]
+
+_CHANNELS: dict[Route, tuple[Channel, ...]] = {
+    "email-then-sms": ("email", "sms"),
+    "sms-then-email": ("sms", "email"),
+    "email": ("email",),
+    "sms": ("sms",),
+    "none": (),
+}
 _LONG_NUMBER_DIGITS = 10
 
 
-class Language(StrEnum):
-    """The languages that there are templates for."""
-
-    ENGLISH = "en"
-    BRAZILIAN_PORTUGUESE = "pt_BR"
+class MessageRefusedError(Exception):
+    """This message will never be taken; says why without saying whose it was."""
 
 
 @dataclass(frozen=True, slots=True)
 class Contact:
-    """The one way in which a customer is reached."""
+    """One way in which a customer is reached."""
 
-    channel: Literal["email", "sms"]
+    channel: Channel
     address: str = field(repr=False)
 
     @property
@@ -42,6 +57,7 @@ class Mail:
     """A written message, ready to be posted; who gets it and what it says stay out of its repr."""
 
     notification_id: UUID
+    template: str
     address: str = field(repr=False)
     name: str | None = field(repr=False)
     subject: str = field(repr=False)
@@ -49,34 +65,36 @@ class Mail:
     html: str = field(repr=False)
 
 
-def contact_of(customer: Customer) -> Contact | None:
-    """E-mail if there is an address, else SMS if there is a number, else nobody."""
-    if customer.email:
-        return Contact("email", customer.email)
-    if customer.phone:
-        return Contact("sms", customer.phone)
-    return None
+def contacts_of(customer: Customer, route: Route = "email-then-sms") -> list[Contact]:
+    """The ways of the route that lead to this customer, those to be tried first in front."""
+    known: dict[Channel, str | None] = {"email": customer.email, "sms": customer.phone}
+    return [Contact(channel, address) for channel in _CHANNELS[route] if (address := known[channel])]
 
 
-def template_of(news: News) -> str:
-    """The name of the message, as its templates and events carry it."""
-    return "invoice-issued" if isinstance(news, InvoiceIssued) else "order-rejected"
+def template_of(news: News) -> Template:
+    """The message that tells the news.
+
+    A rejection because of a cancellation tells of the latter: the event that comes first is the one told.
+    """
+    match news:
+        case InvoiceIssued():
+            return "invoice-issued"
+        case InvoiceVoided():
+            return "invoice-voided"
+        case OrderRejected() if not was_cancelled(news):
+            return "order-rejected"
+        case _:
+            return "order-cancelled"
+
+
+def was_cancelled(rejection: OrderRejected) -> bool:
+    """Whether nothing but a cancellation stood in the way."""
+    return all(reason.code is RejectionCode.CANCELLED for reason in rejection.reasons)
 
 
 def notification_id(order_id: UUID, template: str) -> UUID:
     """One per order and template, the same in every process and on every repeat."""
     return uuid5(NAMESPACE, f"notification/{order_id}/{template}")
-
-
-def language_of(locale: str | None) -> Language:
-    """Brazilian Portuguese for every kind of Portuguese, English for all others."""
-    primary = re.split("[-_]", locale or "")[0].lower()
-    return Language.BRAZILIAN_PORTUGUESE if primary == "pt" else Language.ENGLISH
-
-
-def one_line(text: str) -> str:
-    """The text without anything that could start a line or turn one around."""
-    return _NOT_ON_ONE_LINE.sub(" ", text)
 
 
 def mask_address(address: str) -> str:

@@ -19,6 +19,13 @@ def septets(text: str) -> int | None:
     return len(text) + sum(character in _EXTENDED for character in text)
 
 
+def parts(text: str) -> int:
+    """SMS that a text takes: one for 160 septets or 70 UTF-16 units, else less room in each of several."""
+    room = septets(text)
+    units, alone, joined = (len(text.encode("utf-16-le")) // 2, 70, 67) if room is None else (room, 160, 153)
+    return 1 if units <= alone else -(-units // joined)
+
+
 def spell(text: str) -> str:
     """The text with accents and typography given up where the alphabet lacks them, and only there."""
     return "".join(map(_spell_character, text.translate(_LOOKALIKES)))

@@ -11,7 +11,7 @@ from pymongo.errors import BulkWriteError
 from apps.kit.batching import GroupCommit
 from apps.kit.mongo import is_duplicate_key
 from apps.notifications.application import Outcome
-from contracts import NotificationSent, NotificationSkipped
+from contracts import NotificationFailed, NotificationSent, NotificationSkipped
 
 
 class Notification(Model):
@@ -23,13 +23,15 @@ class Notification(Model):
     order_id: UUID = Field(index=True)
     template: str
     channel: str | None
-    """`email` or `sms`; null if the customer could not be reached."""
+    """`email` or `sms`; null if the customer was not told."""
     at: AwareDatetime
     event: dict[str, Any]
     """The event as it was published, and will be again."""
 
 
 DOCUMENTS = (Notification,)
+
+_OUTCOMES: tuple[type[Outcome], ...] = (NotificationSent, NotificationSkipped, NotificationFailed)
 
 
 class MongoNotificationLog:
@@ -65,8 +67,9 @@ class MongoNotificationLog:
 
 
 def _outcome(document: dict[str, Any]) -> Outcome:
-    kind = NotificationSkipped if document["channel"] is None else NotificationSent
-    return kind.model_validate(document["event"])
+    event = document["event"]
+    kind = next(kind for kind in _OUTCOMES if kind.time_field in event)
+    return kind.model_validate(event)
 
 
 def _entry(outcome: Outcome) -> Notification:

@@ -3,6 +3,7 @@
 import asyncio
 import email.policy
 import re
+import time
 from contextlib import suppress
 from email.headerregistry import Address
 from email.message import EmailMessage
@@ -22,9 +23,9 @@ from aiosmtplib import (
 )
 
 from apps.kit.clock import utc_now
-from apps.kit.errors import DependencyUnavailable, PermanentError
+from apps.kit.errors import DependencyUnavailable
 from apps.kit.settings import Settings
-from apps.notifications.domain import Mail
+from apps.notifications.domain import Mail, MessageRefusedError
 
 _POLICY = email.policy.SMTP.clone(cte_type="7bit")  # every server takes it, also one without 8BITMIME
 _HOST = re.compile(r"[A-Za-z0-9.-]+|\[[0-9A-Fa-f.:]+\]")
@@ -33,7 +34,7 @@ _PERMANENT = 500
 _ADDRESS_NOT_ALLOWED = 553
 
 
-class MailRefused(PermanentError):  # noqa: N818 (a fact, as its base's sibling is)
+class MailRefused(MessageRefusedError):  # noqa: N818 (a fact, as MailDeferred is)
     """The server will never take this mail; it does not say whose it was, for errors end up in logs."""
 
     def __init__(self, code: int) -> None:
@@ -65,9 +66,11 @@ class SmtpMailer:
             timeout=_TIMEOUT_SECONDS,
         )
         self._turn = asyncio.Lock()
+        self._pause_seconds = 1 / settings.mails_per_second if settings.mails_per_second else 0.0
+        self._next_at = 0.0
 
     async def send(self, mail: Mail) -> None:
-        """Return once the server has taken the mail.
+        """Return once the server has taken the mail; where a rate is set, mails await their turn here.
 
         Raises:
             MailRefused: the server answered 5xx to the recipient or the content.
@@ -80,6 +83,7 @@ class SmtpMailer:
             raise MailRefused(_ADDRESS_NOT_ALLOWED) from None
         message = self._compose(mail, recipient)
         async with self._turn:
+            await self._keep_to_the_rate()
             try:
                 await self._post(message, recipient)
             except (SMTPException, OSError) as error:
@@ -91,6 +95,10 @@ class SmtpMailer:
                 # An answer may be under way that would be taken for the one to the next mail.
                 self._client.close()
                 raise
+
+    async def _keep_to_the_rate(self) -> None:
+        await asyncio.sleep(max(0.0, self._next_at - time.monotonic()))
+        self._next_at = time.monotonic() + self._pause_seconds
 
     async def aclose(self) -> None:
         """Take leave of the server."""
@@ -107,6 +115,7 @@ class SmtpMailer:
         message["Subject"] = mail.subject
         message["Date"] = utc_now()
         message["Message-ID"] = f"<{mail.notification_id}@{self._sender.domain}>"
+        message["List-Id"] = f"<{mail.template}.{self._sender.domain}>"  # by which people sort their mail
         message["Auto-Submitted"] = "auto-generated"  # keeps out-of-office replies away
         message.set_content(mail.text)
         message.add_alternative(mail.html, subtype="html")

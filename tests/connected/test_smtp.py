@@ -1,11 +1,16 @@
 """Mails reach a real SMTP server, repeats under the same id, and its refusals are told apart."""
 
 import asyncio
+import html
+import ssl
+import subprocess
+import time
 import traceback
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from email import message_from_bytes, policy
 from email.message import EmailMessage
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -37,6 +42,7 @@ class MailServer:
         self.may_answer = asyncio.Event()
         self.may_answer.set()
         self.port = 0
+        self.tls: ssl.SSLContext | None = None
         self._options = options
 
     async def handle_RCPT(  # noqa: N802 (aiosmtpd finds it by this name)
@@ -60,7 +66,9 @@ class MailServer:
         return "250 OK"
 
     async def start(self) -> None:
-        self._server = await asyncio.get_running_loop().create_server(self._connected, "127.0.0.1", self.port)
+        self._server = await asyncio.get_running_loop().create_server(
+            self._connected, "127.0.0.1", self.port, ssl=self.tls
+        )
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
@@ -110,10 +118,11 @@ async def test_mail_arrives(server: MailServer, mailer: SmtpMailer) -> None:
     assert mail["Message-ID"] == MESSAGE_ID
     assert mail["Date"].datetime.tzinfo is not None
     assert mail.get_content_type() == "multipart/alternative"
-    text, html = mail.iter_parts()
-    assert (text.get_content_type(), html.get_content_type()) == ("text/plain", "text/html")
+    assert mail["List-Id"] == "<invoice-issued.shop.example>"
+    text, rich = mail.iter_parts()
+    assert (text.get_content_type(), rich.get_content_type()) == ("text/plain", "text/html")
     assert "£\xa042,77" in text.get_content()
-    assert "£\xa042,77" in html.get_content()
+    assert "£\xa042,77" in html.unescape(rich.get_content())
 
 
 async def test_repeat_has_the_same_id_on_the_same_connection(server: MailServer, mailer: SmtpMailer) -> None:
@@ -237,6 +246,92 @@ async def test_encryption_is_not_optional(server: MailServer) -> None:
     mailer = SmtpMailer(server.settings(smtp_security="starttls"))
     with pytest.raises(DependencyUnavailable, match="STARTTLS"):
         await mailer.send(MAIL)
+    assert not server.mails
+
+
+async def test_mails_keep_to_the_rate(server: MailServer) -> None:
+    """No more mails leave in a second than the setting says, however many wait."""
+    mailer = SmtpMailer(server.settings(mails_per_second=20))
+    begin = time.monotonic()
+    await asyncio.gather(*(mailer.send(MAIL) for _ in range(5)))
+    assert time.monotonic() - begin >= 4 / 20
+    assert len(server.mails) == 5
+    await mailer.aclose()
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ssl.SSLContext]:
+    """A certificate for 127.0.0.1 that nobody but its owner trusts, and a server's context with it."""
+    folder = tmp_path_factory.mktemp("tls")
+    command = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-days",
+        "2",
+        "-subj",
+        "/CN=localhost",
+    ]
+    command += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", "key.pem", "-out", "certificate.pem"]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)  # noqa: S603
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "certificate.pem", folder / "key.pem")
+    return folder / "certificate.pem", context
+
+
+async def test_starttls_and_login(
+    certificate: tuple[Path, ssl.SSLContext], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Login and mail travel encrypted, to a server whose certificate is trusted and to no other."""
+    trusted, context = certificate
+    logins: list[bytes] = []
+
+    def authenticate(
+        _server: SMTP, _session: Session, _envelope: Envelope, _mechanism: str, login: object
+    ) -> AuthResult:
+        assert isinstance(login, LoginPassword)
+        logins.append(login.password)
+        return AuthResult(success=login.password == b"secret", handled=False)
+
+    server = MailServer(
+        tls_context=context, require_starttls=True, auth_required=True, authenticator=authenticate
+    )
+    await server.start()
+    settings = server.settings(smtp_security="starttls", smtp_username="shop", smtp_password="secret")
+    with pytest.raises(DependencyUnavailable, match="certificate verify failed"):
+        await SmtpMailer(settings).send(MAIL)
+    assert not logins
+
+    monkeypatch.setenv("SSL_CERT_FILE", str(trusted))
+    mailer = SmtpMailer(settings)
+    await mailer.send(MAIL)
+    await mailer.send(MAIL)
+    await mailer.aclose()
+    await server.stop()
+    assert logins == [b"secret"]  # once: the connection is kept
+    assert len(server.mails) == 2
+
+
+async def test_tls_from_the_first_byte(
+    server: MailServer, certificate: tuple[Path, ssl.SSLContext], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that speaks TLS only is reached, and one that does not is not spoken to in the clear."""
+    trusted, context = certificate
+    monkeypatch.setenv("SSL_CERT_FILE", str(trusted))
+    encrypted = MailServer()
+    encrypted.tls = context
+    await encrypted.start()
+    mailer = SmtpMailer(encrypted.settings(smtp_security="tls"))
+    await mailer.send(MAIL)
+    await mailer.aclose()
+    await encrypted.stop()
+    assert len(encrypted.mails) == 1
+
+    with pytest.raises(DependencyUnavailable, match="is out of reach"):
+        await SmtpMailer(server.settings(smtp_security="tls")).send(MAIL)
     assert not server.mails
 
 

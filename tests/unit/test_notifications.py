@@ -1,6 +1,7 @@
 """What a customer is told: by which way, in which words, and only once."""
 
 import asyncio
+import html
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -9,25 +10,35 @@ from uuid import UUID, uuid4
 import pytest
 from structlog.testing import capture_logs
 
+from apps.kit import wording
 from apps.kit.errors import DependencyUnavailable
 from apps.kit.settings import Settings
-from apps.notifications import figures, gsm
+from apps.kit.wording import Language, language_of, one_line
+from apps.notifications import gsm
 from apps.notifications.application import Mailer, NotificationLog, Notifier, Outcome, Texter
 from apps.notifications.domain import (
-    Language,
     News,
-    contact_of,
-    language_of,
+    Route,
+    Template,
+    contacts_of,
     mask_address,
     mask_number,
     notification_id,
-    one_line,
     template_of,
 )
 from apps.notifications.messages import Messages
 from apps.notifications.sms import LogTexter
 from apps.notifications.smtp import SmtpMailer
-from contracts import Customer, InvoiceIssued, NotificationSent, NotificationSkipped, OrderRejected
+from contracts import (
+    Customer,
+    InvoiceIssued,
+    InvoiceVoided,
+    NotificationFailed,
+    NotificationSent,
+    NotificationSkipped,
+    OrderCancelled,
+    OrderRejected,
+)
 from tests.flows.fakes import NotificationLogInMemory, PostedMails, SentTexts
 
 ADDRESS = "ana.souza@example.com"
@@ -70,14 +81,28 @@ def rejection(*reasons: Mapping[str, object], **changes: object) -> OrderRejecte
     return OrderRejected.model_validate(OrderRejected.example | body | changes)
 
 
+def voided(**changes: object) -> InvoiceVoided:
+    return InvoiceVoided.model_validate(InvoiceVoided.example | {"customer": customer()} | changes)
+
+
+def cancellation(**changes: object) -> OrderCancelled:
+    return OrderCancelled.model_validate(OrderCancelled.example | {"customer": customer()} | changes)
+
+
+VOIDED_AT_LENGTH = voided(
+    **invoice_of(quantity=1_000_000, unit_price="1234.56", currency="INR").model_dump(exclude={"customer"})
+    | {"reference": "R" * 128}
+)
+
+
 class Desk:
     """A notifier with all that it works with."""
 
-    def __init__(self, *, failures: int = 0) -> None:
+    def __init__(self, routes: Mapping[Template, Route] | None = None, *, failures: int = 0) -> None:
         self.mailer = PostedMails(failures=failures)
         self.texter = SentTexts()
         self.log = NotificationLogInMemory()
-        self.notifier = Notifier(Messages("Corner Shop"), self.mailer, self.texter, self.log)
+        self.notifier = Notifier(Messages("Corner Shop"), self.mailer, self.texter, self.log, routes)
 
 
 @pytest.fixture
@@ -91,13 +116,32 @@ def messages() -> Messages:
 
 
 @pytest.mark.parametrize(
-    ("email", "phone", "channel"),
-    [(ADDRESS, NUMBER, "email"), (ADDRESS, None, "email"), (None, NUMBER, "sms"), (None, None, None)],
+    ("email", "phone", "channels"),
+    [
+        (ADDRESS, NUMBER, ["email", "sms"]),
+        (ADDRESS, None, ["email"]),
+        (None, NUMBER, ["sms"]),
+        (None, None, []),
+    ],
 )
-def test_contact(email: str | None, phone: str | None, channel: str | None) -> None:
+def test_contacts(email: str | None, phone: str | None, channels: list[str]) -> None:
     """E-mail comes first, a phone is second best, and without either there is nobody to tell."""
-    contact = contact_of(customer(email=email, phone=phone))
-    assert (contact.channel if contact else None) == channel
+    assert [contact.channel for contact in contacts_of(customer(email=email, phone=phone))] == channels
+
+
+@pytest.mark.parametrize(
+    ("route", "channels"),
+    [
+        ("email-then-sms", ["email", "sms"]),
+        ("sms-then-email", ["sms", "email"]),
+        ("email", ["email"]),
+        ("sms", ["sms"]),
+        ("none", []),
+    ],
+)
+def test_route(route: Route, channels: list[str]) -> None:
+    """The shop chooses the ways to its customers and which is tried first."""
+    assert [contact.channel for contact in contacts_of(customer(), route)] == channels
 
 
 @pytest.mark.parametrize(
@@ -119,7 +163,7 @@ def test_masked_number(number: str, masked: str) -> None:
 
 def test_personal_data_stays_out_of_reprs() -> None:
     """A contact or a mail in a log line or an assertion gives nobody away."""
-    contact = contact_of(customer())
+    [contact, _] = contacts_of(customer())
     mail = Messages("Corner Shop").mail(invoice(), ADDRESS)
     for shown in (repr(contact), repr(mail)):
         assert ADDRESS not in shown
@@ -168,7 +212,7 @@ def test_language(locale: str | None, language: Language) -> None:
 )
 def test_money(amount: str, currency: str, locale: str | None, written: str) -> None:
     """Amounts follow the customer's country within the message's language, with every decimal there is."""
-    assert figures.money(Decimal(amount), currency, figures.locale_of(locale)) == written
+    assert wording.money(Decimal(amount), currency, wording.locale_of(locale)) == written
 
 
 @pytest.mark.parametrize(
@@ -177,7 +221,7 @@ def test_money(amount: str, currency: str, locale: str | None, written: str) -> 
 )
 def test_date(locale: str | None, written: str) -> None:
     """Dates name the month, so that nobody takes it for the day."""
-    assert figures.date(datetime(2026, 11, 22, 10, tzinfo=UTC), figures.locale_of(locale)) == written
+    assert wording.date(datetime(2026, 11, 22, 10, tzinfo=UTC), wording.locale_of(locale)) == written
 
 
 @pytest.mark.parametrize(
@@ -207,8 +251,10 @@ def test_one_line_has_no_way_to_start_another() -> None:
         rejection(OUT_OF_STOCK, NONE_LEFT, UNCOUNTED, UNKNOWN),
         rejection(CANCELLED),
         rejection(reference=None),
+        voided(),
+        cancellation(),
     ],
-    ids=["invoice", "shortage", "cancelled", "no reference"],
+    ids=["invoice", "shortage", "cancelled", "no reference", "voided", "withdrawn"],
 )
 def test_every_template_renders(messages: Messages, news: News, locale: str) -> None:
     """Each message exists in both languages and all formats, also for a customer without a name."""
@@ -221,7 +267,7 @@ def test_every_template_renders(messages: Messages, news: News, locale: str) -> 
             assert "None" not in written
             assert "  \n" not in written
         assert ("Ana Souza" in mail.text and "Ana Souza" in mail.html) is (name is not None)
-        assert f'<html lang="{"pt-BR" if locale == "pt-BR" else "en"}">' in mail.html
+        assert f'<html lang="{"pt-BR" if locale == "pt-BR" else "en"}"' in mail.html
 
 
 @pytest.mark.parametrize(
@@ -230,7 +276,7 @@ def test_every_template_renders(messages: Messages, news: News, locale: str) -> 
 def test_invoice_mail_shows_the_bill(messages: Messages, locale: str, currency: str, total: str) -> None:
     """Quantity, article and amounts stand in both parts, as the customer's country writes them."""
     mail = messages.mail(invoice_of(unit_price="1234.56", currency=currency, locale=locale), ADDRESS)
-    for part in (mail.text, mail.html):
+    for part in (mail.text, html.unescape(mail.html)):
         assert part.count(total) >= 4  # unit price, amount, subtotal, total
         assert "85123A" in part
         assert "2026-000123" in part
@@ -279,8 +325,10 @@ def test_subject_is_one_line(messages: Messages, news: News) -> None:
         rejection({"code": "unknown_sku", "sku": "S" * 64}, reference=None),
         rejection(OUT_OF_STOCK, NONE_LEFT, reference=None),
         rejection(CANCELLED, reference=None),
+        cancellation(reference="R" * 128),
+        VOIDED_AT_LENGTH,
     ],
-    ids=["amount", "reference", "article", "articles", "cancelled"],
+    ids=["amount", "reference", "article", "articles", "cancelled", "withdrawn", "voided"],
 )
 def test_sms_fits_one(messages: Messages, news: News, locale: str) -> None:
     """Long references, articles and amounts, accents and rare currencies still leave one plain SMS."""
@@ -359,6 +407,56 @@ async def test_no_contact_is_skipped_once(desk: Desk) -> None:
     assert await desk.notifier.tell(news) == outcome
     assert not desk.mailer.mails
     assert not desk.texter.texts
+
+
+async def test_switched_off_message_is_skipped() -> None:
+    """What the shop does not want to be sent is recorded as such, and all else goes out."""
+    desk = Desk({"invoice-issued": "none"})
+    outcome = await desk.notifier.tell(invoice())
+    assert isinstance(outcome, NotificationSkipped)
+    assert outcome.reason == "switched_off"
+    assert isinstance(await desk.notifier.tell(voided()), NotificationSent)
+    assert len(desk.mailer.mails) == 1
+
+
+async def test_route_without_fallback_reaches_nobody_else() -> None:
+    """A shop that sends invoices by mail alone skips who has only a phone."""
+    desk = Desk({"invoice-issued": "email"})
+    outcome = await desk.notifier.tell(invoice(customer=customer(email=None)))
+    assert isinstance(outcome, NotificationSkipped)
+    assert outcome.reason == "no_contact"
+    assert not desk.texter.texts
+
+
+async def test_refused_mail_is_an_outcome_and_not_tried_again(desk: Desk) -> None:
+    """A refusal for good is recorded with its reason, masked, and a repeat finds it."""
+    desk.mailer.refusals = 1
+    news = invoice(customer=customer(phone=None))
+    outcome = await desk.notifier.tell(news)
+    assert isinstance(outcome, NotificationFailed)
+    assert (outcome.channel, outcome.recipient) == ("email", "a***@example.com")
+    assert outcome.reason == "The mail server refuses the mail with code 550"
+    assert await desk.notifier.tell(news) == outcome
+    assert not desk.mailer.mails
+
+
+async def test_refused_mail_turns_into_an_sms(desk: Desk) -> None:
+    """Where the route has a second way, an address that is refused for good is not the end of it."""
+    desk.mailer.refusals = 1
+    outcome = await desk.notifier.tell(invoice())
+    assert isinstance(outcome, NotificationSent)
+    assert outcome.channel == "sms"
+    assert len(desk.texter.texts) == 1
+
+
+@pytest.mark.parametrize("first", ["cancelled", "rejected"])
+async def test_cancellation_is_told_once(desk: Desk, first: str) -> None:
+    """Whichever event about a cancelled order comes first tells the customer, the other nothing."""
+    news: list[News] = [cancellation(), rejection(CANCELLED)]
+    outcomes = [await desk.notifier.tell(one) for one in (news if first == "cancelled" else news[::-1])]
+    assert outcomes[0] == outcomes[1]
+    assert outcomes[0].template == "order-cancelled"
+    assert [mail.subject for mail in desk.mailer.mails] == ["Your order 536365 was cancelled"]
 
 
 async def test_logged_sms_names_nobody() -> None:
