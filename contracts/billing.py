@@ -50,7 +50,7 @@ class Invoice(Contract):
 
     invoice_id: UUID = Field(description="Identifies the invoice.")
     number: str = Field(
-        pattern=r"^\d{4}-\d{6,}$",
+        pattern=r"^\d{4}-\d{6,15}$",
         description="Year and number within it; unique, increasing, without gaps.",
         examples=["2026-000123"],
     )
@@ -104,7 +104,7 @@ class InvoiceVoided(Invoice, Event):
     model_config = ConfigDict(json_schema_extra={"examples": [example]})
 
     credit_note_number: str = Field(
-        pattern=r"^CN-\d{4}-\d{6,}$",
+        pattern=r"^CN-\d{4}-\d{6,15}$",
         description="Number of the credit note, in a series of its own; unique, increasing, without gaps.",
         examples=["CN-2026-000007"],
     )
