@@ -11,12 +11,18 @@ from apps.kit.errors import DependencyUnavailable
 DEFAULT_API_URL = "http://127.0.0.1:8000"
 
 
+def bearer(key: str) -> dict[str, str]:
+    """The header that carries a key."""
+    return {"Authorization": f"Bearer {key}"}
+
+
 class ApiClient:
-    """Calls the API at ORDERFLOW_API_URL."""
+    """Calls the API at ORDERFLOW_API_URL, with the key in ORDERFLOW_API_KEY."""
 
     def __init__(self, url: str | None = None) -> None:
         self.url = url or os.environ.get("ORDERFLOW_API_URL", DEFAULT_API_URL)
-        self._http = httpx.Client(base_url=self.url, timeout=10)
+        key = os.environ.get("ORDERFLOW_API_KEY")
+        self._http = httpx.Client(base_url=self.url, headers=bearer(key) if key else {}, timeout=10)
 
     def get(self, path: str, **parameters: Any) -> Any:
         """The JSON at a path; parameters that are None are left out.
@@ -31,6 +37,14 @@ class ApiClient:
     def post(self, path: str, body: Any, headers: dict[str, str] | None = None) -> Any:
         """Post JSON, and return the answer's; raises as `get` does."""
         return self._json("POST", path, json=body, headers=headers)
+
+    def patch(self, path: str, body: Any) -> Any:
+        """Change what is at a path, and return it as it is then; raises as `get` does."""
+        return self._json("PATCH", path, json=body)
+
+    def delete(self, path: str) -> None:
+        """Delete what is at a path; raises as `get` does."""
+        self._answer("DELETE", path)
 
     def download(self, path: str) -> bytes:
         """The bytes at a path; raises as `get` does."""
@@ -48,6 +62,8 @@ class ApiClient:
             ) from error
         if answer.is_server_error:
             raise DependencyUnavailable(f"{self.url} answers {answer.status_code}: {_detail(answer)}")
+        if answer.status_code == httpx.codes.UNAUTHORIZED:
+            raise UsageError(f"ORDERFLOW_API_KEY: {_detail(answer).removeprefix('Authorization: ')}")
         if answer.is_client_error:
             raise UsageError(_detail(answer))
         return answer

@@ -18,18 +18,21 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from apps.cli.api_client import bearer
 from apps.cli.books import Account, Stores, expected
-from apps.cli.demo_plan import SAMPLE, initial_levels, money, sample_orders, web_orders
+from apps.cli.demo_plan import CANCELLED, SAMPLE, initial_levels, money, sample_orders, web_orders
+from apps.cli.demo_receiver import Receiver, receiving
 from apps.cli.errors import UsageError
 from apps.cli.local.stack import WORKERS, LocalStack
 from apps.cli.output import progress, result
 from apps.cli.stock import counted
-from contracts import OrderCreated
+from contracts import InvoiceIssued, InvoiceVoided, OrderCancelled, OrderCreated, OrderRejected
 
 HOME = Path(".orderflow/demo")
 _SETTLE_TIMEOUT_SECONDS = 180.0
 _POLL_SECONDS = 0.2
 _KILLABLE = ("api", *WORKERS)
+_ENDINGS = [event.topic for event in (InvoiceIssued, OrderRejected, OrderCancelled, InvoiceVoided)]
 
 
 def demo(
@@ -43,7 +46,8 @@ def demo(
     """Send 62 real orders and 24 web orders through the whole system, then check the books.
 
     Starts RabbitMQ, MongoDB and every app, publishes the orders of a real shop straight to RabbitMQ, places
-    others over HTTP, follows them all, and recomputes on a path of its own what must have come of them.
+    others over HTTP, follows them all, cancels two, receives and verifies webhooks, and recomputes on a path
+    of its own what must have come of them.
     Exit codes: 0 the books balance, 1 they do not.
 
     Example: orderflow demo --kill stock --kill billing
@@ -61,6 +65,8 @@ class _Run:
     web: list[dict[str, Any]]
     sent_at: dict[str, float] = field(default_factory=dict)
     """Unix time of the publish or the POST, by order id."""
+    to_cancel: set[str] = field(default_factory=set)
+    """Ids of the orders that are cancelled in the end."""
 
     @property
     def total(self) -> int:
@@ -78,7 +84,8 @@ async def _run(home: Path, *, keep: bool, kill: list[str]) -> bool:
         await stack.__aenter__()
     try:
         stores = Stores(stack.mongodb_url, prefix)
-        balanced = await _exercise(stack, stores, run, levels, kill)
+        with receiving() as receiver:
+            balanced = await _exercise(stack, stores, receiver, run, levels, kill)
         if keep:
             for name, url in stack.urls.items():
                 result.print(f"[bold]{name}[/bold]  {url}", soft_wrap=True)
@@ -90,10 +97,13 @@ async def _run(home: Path, *, keep: bool, kill: list[str]) -> bool:
 
 
 async def _exercise(
-    stack: LocalStack, stores: Stores, run: _Run, levels: dict[str, str], kill: list[str]
+    stack: LocalStack, stores: Stores, receiver: Receiver, run: _Run, levels: dict[str, str], kill: list[str]
 ) -> bool:
     from apps.kit.publishing import event_publisher  # noqa: PLC0415  # takes seconds to import
 
+    wanted = expected(SAMPLE, run.web)
+    async with _client(stack) as api:
+        await _register(api, receiver)
     columns = (TextColumn("{task.description:<34}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=progress) as bar:
         async with event_publisher("demo", stack.rabbitmq_url) as publish:
@@ -112,16 +122,38 @@ async def _exercise(
                 await publish(order)
                 bar.advance(sent)
         placed = bar.add_task("Orders of the web shop, over HTTP", total=len(run.web))
-        async with httpx.AsyncClient(base_url=stack.api_url, timeout=10) as api:
+        async with _client(stack) as api:
             for body in run.web:
                 await _place(api, body, run)
                 bar.advance(placed)
         await _follow(stores.settled, run.total, lambda done: bar.update(settled, completed=done))
         await killing
-        orders = await _timelines(stack.api_url, run)
-    found = await asyncio.to_thread(stores.account, levels)
+        async with _client(stack) as api:
+            await _cancel(api, run)
+        undone = bar.add_task("Orders cancelled, over HTTP", total=len(run.to_cancel))
+        await _follow(stores.cancelled, len(run.to_cancel), lambda done: bar.update(undone, completed=done))
+        for what, count, goal in (
+            ("PDFs stored", lambda: _pdfs(stack), wanted.documents),
+            ("Webhooks verified", lambda: len(receiver.verified), wanted.webhooks),
+        ):
+            task = bar.add_task(what, total=goal)
+            await _follow(count, goal, lambda done, task=task: bar.update(task, completed=done))  # type: ignore[misc]
+        orders = await _timelines(stack, run)
+    found = await asyncio.to_thread(stores.account, levels, _pdfs(stack), len(receiver.verified))
     _show(found, run, orders, stack)
-    return _audit(expected(SAMPLE, run.web), found)
+    return _audit(wanted, found)
+
+
+async def _register(api: httpx.AsyncClient, receiver: Receiver) -> None:
+    """Have the webhooks of whatever an order ends with sent to the receiver."""
+    endpoint = await _until_answered(
+        lambda: api.post("/v1/webhook-endpoints", json={"url": receiver.url, "event_types": _ENDINGS})
+    )
+    receiver.trust(endpoint["secret"])
+
+
+def _pdfs(stack: LocalStack) -> int:
+    return sum(path.read_bytes().startswith(b"%PDF-") for path in stack.documents.glob("invoices/*.pdf"))
 
 
 async def _place(api: httpx.AsyncClient, body: dict[str, Any], run: _Run) -> None:
@@ -131,6 +163,16 @@ async def _place(api: httpx.AsyncClient, body: dict[str, Any], run: _Run) -> Non
     for _ in range(2):
         accepted = await _until_answered(lambda: api.post("/v1/orders", json=body, headers=headers))
         run.sent_at.setdefault(accepted["order_id"], started)
+        if body["reference"] in CANCELLED:
+            run.to_cancel.add(accepted["order_id"])
+
+
+async def _cancel(api: httpx.AsyncClient, run: _Run) -> None:
+    """Cancel twice, with another reason: the first one counts."""
+    for order_id in run.to_cancel:
+        for reason in ("Ordered by mistake.", "Found it cheaper."):
+            path, body = f"/v1/orders/{order_id}/cancel", {"reason": reason}
+            await _until_answered(lambda path=path, body=body: api.post(path, json=body))  # type: ignore[misc]
 
 
 async def _until_answered(request: Callable[[], Any]) -> Any:
@@ -167,8 +209,12 @@ async def _kill_in_mid_work(stack: LocalStack, stores: Stores, names: list[str])
         _say(f"killed {name} with SIGKILL")
 
 
-async def _timelines(api_url: str, run: _Run) -> list[dict[str, Any]]:
-    async with httpx.AsyncClient(base_url=api_url, timeout=10) as api:
+def _client(stack: LocalStack) -> httpx.AsyncClient:
+    return httpx.AsyncClient(base_url=stack.api_url, headers=bearer(stack.api_key), timeout=10)
+
+
+async def _timelines(stack: LocalStack, run: _Run) -> list[dict[str, Any]]:
+    async with _client(stack) as api:
         return [
             await _until_answered(lambda order_id=order_id: api.get(f"/v1/orders/{order_id}"))  # type: ignore[misc]
             for order_id in run.sent_at
@@ -179,17 +225,20 @@ def _show(found: Account, run: _Run, orders: list[dict[str, Any]], stack: LocalS
     told_at = {
         order["order_id"]: datetime.fromisoformat(entry["at"]).timestamp()
         for order in orders
-        for entry in order["timeline"]
+        for entry in reversed(order["timeline"])  # of several, the first
         if entry["event"] == "NotificationSent"
     }
     latencies = sorted(told_at[order_id] - run.sent_at[order_id] for order_id in told_at)
     table = Table(title="What came of it", show_header=False)
     table.add_row("Orders notified", f"{found.notified}")
     table.add_row("Orders rejected", f"{found.rejected}")
-    table.add_row("Orders under way", f"{found.orders - found.notified - found.rejected}")
+    table.add_row("Orders cancelled", f"{found.cancelled}")
+    ended = found.notified + found.rejected + found.cancelled
+    table.add_row("Orders under way", f"{found.orders - ended}")
     table.add_row("Units reserved", f"{found.units_reserved:,}")
-    table.add_row("Invoices", f"{found.invoices}, {money(found.invoiced)}")
+    table.add_row("Invoices", f"{found.invoices}, {money(found.invoiced)}; {found.credit_notes} void")
     table.add_row("Mails and SMS", f"{found.mails} and {found.texts}")
+    table.add_row("PDFs and webhooks", f"{found.documents} and {found.webhooks}")
     if len(latencies) > 1:
         percentiles = quantiles(latencies, n=100, method="inclusive")
         took = max(told_at.values()) - min(run.sent_at.values())

@@ -22,6 +22,8 @@ UNKNOWN_SKU = "22941"
 """Never counted, so every order for it is rejected."""
 
 WEB_ORDERS = 24
+CANCELLED = frozenset({"WEB-6", "WEB-12"})
+"""Orders of the web shop that are cancelled once they are through."""
 _WEB_ARTICLES = (
     ("22632", "1.85"),
     ("85123A", "2.55"),

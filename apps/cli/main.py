@@ -11,7 +11,7 @@ import typer
 from pydantic import ValidationError
 from typer._click.exceptions import ClickException
 
-from apps.cli import asyncapi, dead_letters, orders, stock, topology
+from apps.cli import asyncapi, dead_letters, keys, orders, stock, topology, webhooks
 from apps.cli.demo import demo
 from apps.cli.doctor import doctor
 from apps.cli.errors import UsageError
@@ -56,6 +56,8 @@ app.command(name="import")(import_orders)
 app.add_typer(orders.app, name="order")
 app.add_typer(stock.app, name="stock")
 app.add_typer(dead_letters.app, name="dead-letters")
+app.add_typer(webhooks.app, name="webhooks")
+app.add_typer(keys.app, name="keys")
 app.add_typer(topology.app, name="topology")
 app.add_typer(asyncapi.app, name="asyncapi")
 

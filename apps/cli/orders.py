@@ -82,16 +82,23 @@ def show(order_id: Annotated[str, typer.Argument(help="The order's id.")], as_js
         show_json(order)
         return
     total = f"{order['total']} {order['currency']}" if order["total"] else "not known yet"
-    result.print(f"[bold]{order['status']}[/bold]  {total}  invoice {order['invoice_number'] or '-'}")
+    voided = f", void by {order['credit_note_number']}" if order["credit_note_number"] else ""
+    result.print(f"[bold]{order['status']}[/bold]  {total}  invoice {order['invoice_number'] or '-'}{voided}")
+    if cancellation := order["cancellation"]:
+        result.print(f"  cancelled at {cancellation['cancelled_at']}: {cancellation['reason']}", markup=False)
     for reason in order["reasons"]:
         wanted, available = reason["requested"], reason["available"]
-        text = f"  {reason['code']}: {reason['sku']}, wanted {wanted}, there were {available}"
+        of_article = f": {reason['sku']}, wanted {wanted}, there were {available}" if reason["sku"] else ""
+        text = f"  {reason['code']}{of_article}"
         result.print(text, markup=False)
     show_table(
         ("sku", "description", "quantity", "unit price"),
         [(line["sku"], line["description"], line["quantity"], line["unit_price"]) for line in order["lines"]],
     )
-    show_table(("at", "event", "event id"), [_entry(entry) for entry in order["timeline"]])
+    show_table(
+        ("at", "event", "event id", "detail"),
+        [(*_entry(entry), entry["detail"]) for entry in order["timeline"]],
+    )
     if order["dead_letters"]:
         names = ("dead_letter_id", "queue", "event_type", "opened_at", "reason")
         show_table(
@@ -173,6 +180,26 @@ def resend(
     result.print(f"{resent} {'order' if resent == 1 else 'orders'} published again")
     if refused:
         raise typer.Exit(EXIT_REFUSED)
+
+
+@app.command()
+def cancel(
+    order_id: Annotated[str, typer.Argument(help="The order's id.")],
+    reason: Annotated[str, typer.Option(help="Why, as the customer may read it.")],
+    as_json: AsJson = False,
+) -> None:
+    """Cancel an order: its stock is released, its invoice voided by a credit note, the customer told.
+
+    The first reason counts; cancelling again gives the same answer. A rejected order cannot be cancelled.
+
+    Example: orderflow order cancel 7d2c2f3e-6e0a-5c1b-9a43-0f6a2b6a1c55 --reason "Ordered by mistake."
+    """
+    cancelled = ApiClient().post(f"/v1/orders/{quote(order_id, safe='')}/cancel", {"reason": reason})
+    if as_json:
+        show_json(cancelled)
+    else:
+        text = f"{cancelled['order_id']} cancelled at {cancelled['cancelled_at']}: {cancelled['reason']}"
+        result.print(text, markup=False, soft_wrap=True)
 
 
 @app.command()

@@ -150,7 +150,7 @@ def list_levels(
 
 async def _read_levels(skus: list[str]) -> list[dict[str, Any]]:
     from apps.kit.mongo import open_database  # noqa: PLC0415  # takes seconds to import
-    from apps.stock.mongo import StockLevel  # noqa: PLC0415
+    from apps.stock.document import StockLevel  # noqa: PLC0415
 
     try:
         async with asyncio.timeout(_ANSWER_TIMEOUT_SECONDS), open_database("stock", StockLevel) as engine:

@@ -6,6 +6,7 @@ from aio_pika.exceptions import AMQPError
 from faststream.specification.base import SpecificationFactory
 
 from apps.billing import app as billing
+from apps.documents import app as documents_app
 from apps.ingress import api as ingress
 from apps.kit.broker import EventBroker
 from apps.kit.errors import DependencyUnavailable
@@ -15,6 +16,7 @@ from apps.notifications import app as notifications
 from apps.orders import app as orders
 from apps.recovery import app as recovery
 from apps.stock import app as stock
+from apps.webhooks import app as webhooks
 
 BROKERS: tuple[EventBroker, ...] = (
     ingress.broker,
@@ -23,6 +25,8 @@ BROKERS: tuple[EventBroker, ...] = (
     billing.broker,
     notifications.broker,
     recovery.broker,
+    webhooks.broker,
+    documents_app.broker,
 )
 
 
@@ -40,6 +44,8 @@ def documents() -> dict[str, SpecificationFactory]:
         "billing": billing.app.schema,
         "notifications": notifications.app.schema,
         "recovery": recovery.app.schema,
+        "webhooks": webhooks.app.schema,
+        "documents": documents_app.app.schema,
         "system": together,
     }
 

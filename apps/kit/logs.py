@@ -59,5 +59,5 @@ def configure_logging(app: str) -> None:
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = True
     # Probes every few seconds, and drivers that log each reconnect, would drown what matters.
-    for name in ("uvicorn.access", "aiormq", "aio_pika", "pymongo", "motor"):
+    for name in ("uvicorn.access", "aiormq", "aio_pika", "pymongo", "motor", "httpx"):
         logging.getLogger(name).setLevel(max(level, logging.WARNING))

@@ -22,7 +22,7 @@ from pymongo.read_concern import ReadConcern
 from structlog.stdlib import get_logger
 
 from apps.kit.errors import DependencyUnavailable
-from apps.kit.settings import get_settings
+from apps.kit.settings import Settings, get_settings
 
 Result = TypeVar("Result")
 
@@ -51,7 +51,9 @@ class ConflictError(Exception):
 
 
 @asynccontextmanager
-async def open_database(app: str, *documents: type[Model]) -> AsyncIterator[AIOEngine]:
+async def open_database(
+    app: str, *documents: type[Model], settings: Settings | None = None
+) -> AsyncIterator[AIOEngine]:
     """The app's own database with its collections and indexes in place; waits a while for MongoDB.
 
     A process cannot be told to stop while it starts, so it gives up in the end: its runner starts it again.
@@ -60,7 +62,7 @@ async def open_database(app: str, *documents: type[Model]) -> AsyncIterator[AIOE
         NoReplicaSetError: the server stands alone.
         DependencyUnavailable: it does not answer.
     """
-    settings = get_settings()
+    settings = settings or get_settings()
     client: AsyncIOMotorClient[dict[str, Any]] = AsyncIOMotorClient(
         settings.mongodb_url.get_secret_value(),
         appname=f"orderflow-{app}",

@@ -9,6 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.stdlib import get_logger
 
+from apps.kit.answers import answer_headers
 from apps.kit.validation import field_problems
 
 log = get_logger()
@@ -38,19 +39,28 @@ class Problem(BaseModel):
 class ProblemError(HTTPException):
     """A refusal that says which fields are wrong."""
 
-    def __init__(self, status: int, detail: str, errors: list[InvalidField] | None = None) -> None:
-        super().__init__(status, detail)
+    def __init__(
+        self,
+        status: int,
+        detail: str,
+        errors: list[InvalidField] | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(status, detail, headers)
         self.errors = errors or []
 
 
 _TITLES = {
     400: "Bad Request",
+    401: "Unauthorized",
+    403: "Forbidden",
     404: "Not Found",
     405: "Method Not Allowed",
     409: "Conflict",
     413: "Content Too Large",
     415: "Unsupported Media Type",
     422: "Unprocessable Content",
+    429: "Too Many Requests",
     500: "Internal Server Error",
     503: "Service Unavailable",
 }
@@ -93,8 +103,18 @@ def install_problem_handlers(api: FastAPI) -> None:
 
     @api.exception_handler(Exception)
     async def unexpected(request: Request, error: Exception) -> JSONResponse:
-        log.error("request failed", method=request.method, path=request.url.path, exc_info=error)
-        return problem_response(500, "The server failed; whether the request took effect is not known.")
+        # This answer passes no middleware.
+        headers = answer_headers(request.scope.get("state", {}))
+        log.error(
+            "request failed",
+            request_id=headers["X-Request-Id"],
+            method=request.method,
+            path=request.url.path,
+            exc_info=error,
+        )
+        answer = problem_response(500, "The server failed; whether the request took effect is not known.")
+        answer.headers.update(headers)
+        return answer
 
 
 class BodyLimit:

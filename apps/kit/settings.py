@@ -3,6 +3,7 @@
 import re
 from decimal import Decimal
 from functools import lru_cache
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
@@ -40,6 +41,17 @@ class Settings(BaseSettings):
     public_url: str = "http://127.0.0.1:8000"
     """Where the ingress is reached from outside: links in messages start with it."""
 
+    requests_per_minute: int = Field(default=6000, ge=0)
+    """What each key or token may send to one process of the ingress; 0 for no limit."""
+    oidc_issuer: str | None = Field(default=None, pattern=r"^https?://\S+$")
+    """The OpenID Connect issuer whose bearer tokens are taken beside keys; none without it."""
+    oidc_audience: str | None = None
+    """What such a token must have as `aud`."""
+    oidc_algorithms: tuple[
+        Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"], ...
+    ] = Field(default=("RS256", "ES256"), min_length=1)
+    """How such a token may be signed; what it says of itself is not trusted."""
+
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "console"] = "json"
 
@@ -67,6 +79,23 @@ class Settings(BaseSettings):
     dead_letter_retention_days: int = Field(default=30, ge=1, le=3650)
     """How long a dead letter stays in the archive after it was replayed or discarded."""
 
+    webhook_retry_delays_seconds: tuple[float, ...] = (5, 300, 1800, 7200, 18_000, 36_000, 36_000)
+    """Pauses between attempts at a webhook delivery, each spread by 20 %; after the last it has failed."""
+    webhook_timeout_seconds: float = Field(default=15, gt=0)
+    """How long an attempt may take in all, from the look-up of the name to the answer."""
+    webhook_disable_after_seconds: float = Field(default=432_000, gt=0)
+    """An endpoint that has failed for so long without a single success is disabled."""
+    webhook_concurrency: int = Field(default=50, ge=1, le=1000)
+    """Webhook attempts under way at once in one process."""
+    webhook_concurrency_per_endpoint: int = Field(default=5, ge=1)
+    """Of these, to one endpoint that took what it was last sent; any other gets one at a time."""
+    webhook_ports: tuple[int, ...] = (443, 8443)
+    """Ports that a webhook endpoint may have."""
+    webhook_allow_loopback: bool = False
+    """Endpoints on this machine, by plain http and at any port; in development only."""
+    webhook_retention_days: int = Field(default=30, ge=1, le=3650)
+    """How long a webhook delivery and its attempts stay in the log."""
+
     tax_rates: Annotated[dict[str, Decimal], AfterValidator(_rates_by_country)] = {}
     """Tax rate by the customer's country, as JSON: `{"GB": "0.20"}`; 0 for all others."""
 
@@ -75,8 +104,48 @@ class Settings(BaseSettings):
     smtp_username: str | None = None
     smtp_password: SecretStr | None = None
     smtp_security: Literal["none", "starttls", "tls"] = "none"
+    mails_per_second: float | None = Field(default=None, ge=0.5)
+    """At most so many mails leave each process; at 0.5 the last of 400 in work waits for 800 s, which
+    is well below the 30 minutes after which RabbitMQ takes back what is unanswered."""
     mail_from: str = "Orderflow <orders@shop.example>"
     shop_name: str = "Orderflow"
+    shop_address: str | None = None
+    """On invoices, under the shop's name; may have several lines."""
+    shop_tax_id: str | None = None
+    """On invoices, as the shop's country words it: `GB 123 4567 89`."""
+    documents_url: str = Field(default=".orderflow/data/documents", pattern=r"^((file|s3|gs|az)://.+|[^:]+)$")
+    """Where invoices are stored as PDF: a folder, or `s3://`, `az://` or `gs://` with bucket and prefix."""
+    templates_directory: Path | None = None
+    """Templates of messages that replace those of the same name in apps/notifications/templates."""
+    notifications: dict[
+        Literal["invoice-issued", "invoice-voided", "order-rejected", "order-cancelled"],
+        Literal["email-then-sms", "sms-then-email", "email", "sms", "none"],
+    ] = {}
+    """By which way customers are told of what, as JSON: `{"order-cancelled": "none"}`; `email-then-sms`
+    where nothing is said: the second way is for who has no address, or one that is refused for good."""
+
+    twilio_account_sid: str | None = Field(default=None, pattern=r"^[A-Za-z0-9]+$")
+    """SMS go out by Twilio, or a provider with its API; without it each is a line in the log."""
+    twilio_auth_token: SecretStr | None = None
+    twilio_from: str | None = None
+    """The number that texts come from, or the id of a messaging service, which begins with `MG`."""
+    twilio_url: str = "https://api.twilio.com"
+
+    @model_validator(mode="after")
+    def _all_that_twilio_needs(self) -> Self:
+        if self.twilio_account_sid and not (self.twilio_auth_token and self.twilio_from):
+            raise ValueError(
+                "ORDERFLOW_TWILIO_ACCOUNT_SID needs ORDERFLOW_TWILIO_AUTH_TOKEN and ORDERFLOW_TWILIO_FROM"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _all_that_oidc_needs(self) -> Self:
+        if self.oidc_issuer and not self.oidc_audience:
+            raise ValueError("ORDERFLOW_OIDC_ISSUER needs ORDERFLOW_OIDC_AUDIENCE")
+        if self.environment == "production" and (self.oidc_issuer or "https://").startswith("http://"):
+            raise ValueError("ORDERFLOW_OIDC_ISSUER must be https in production")
+        return self
 
     @model_validator(mode="after")
     def _no_development_secrets_in_production(self) -> Self:

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 
+from apps.kit.access import Scope, may
 from apps.kit.errors import DependencyUnavailable
 from apps.kit.problems import InvalidField, Problem, ProblemError
 from apps.recovery.application import LetterFilter, Position
@@ -33,7 +34,11 @@ from apps.recovery.views import (
 
 MOST_GROUPS = 200
 
-router = APIRouter(prefix="/v1/dead-letters", tags=["dead letters"])
+router = APIRouter(
+    prefix="/v1/dead-letters",
+    tags=["dead letters"],
+    dependencies=[Depends(may(Scope.DEAD_LETTERS_MANAGE))],
+)
 
 
 async def letter_archive(request: Request) -> MongoLetters:

@@ -15,6 +15,7 @@ import pytest
 from aio_pika.abc import AbstractChannel
 from motor.motor_asyncio import AsyncIOMotorClient
 
+from apps.cli.api_client import bearer
 from apps.cli.local.stack import LocalStack
 from apps.cli.orders import is_settled
 from contracts import Event, OrderCreated, StockAdjusted
@@ -27,6 +28,8 @@ SETTINGS = {
     "ORDERFLOW_TAX_RATES": '{"BR": "0.17"}',
     "ORDERFLOW_RELAY_AFTER_SECONDS": "2",
     "ORDERFLOW_STUCK_AFTER_SECONDS": "2",
+    "ORDERFLOW_WEBHOOK_RETRY_DELAYS_SECONDS": "[0.2, 0.2, 60]",
+    "ORDERFLOW_WEBHOOK_TIMEOUT_SECONDS": "2",
     "ORDERFLOW_LOG_FORMAT": "json",
 }
 DEADLINE_SECONDS = 30.0
@@ -155,7 +158,8 @@ async def system(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Syst
         mongo: AsyncIOMotorClient[dict[str, Any]] = AsyncIOMotorClient(
             stack.mongodb_url, tz_aware=True, uuidRepresentation="standard"
         )
-        async with connection, httpx.AsyncClient(base_url=stack.api_url, timeout=15) as api:
+        key = bearer(stack.api_key)
+        async with connection, httpx.AsyncClient(base_url=stack.api_url, headers=key, timeout=15) as api:
             channel = await connection.channel(on_return_raises=True)
             yield System(stack, api, mongo, channel)
         mongo.close()

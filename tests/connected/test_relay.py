@@ -14,6 +14,8 @@ import pytest
 from conftest import System, body_of, eventually, new_order
 from yarl import URL
 
+from apps.cli.api_client import bearer
+from apps.cli.local.api_key import make_valid
 from apps.cli.local.ports import LOOPBACK, free_port
 from apps.cli.local.supervisor import Supervisor
 from apps.cli.system import apply_topology
@@ -46,11 +48,13 @@ async def test_two_ingresses_publish_each_order_once(system: System, vhost: URL,
     """Both take orders while RabbitMQ is away; when it is back, their relays share them without overlap."""
     assert vhost.port is not None
     async with Proxy(vhost.port) as proxy:
+        prefix = f"relay_{uuid4().hex[:8]}"
+        await make_valid(system.stack.api_key, system.stack.mongodb_url, prefix)
         environment = {
             **os.environ,
             **system.stack.addresses,
             "ORDERFLOW_RABBITMQ_URL": str(vhost.with_port(proxy.port)),
-            "ORDERFLOW_DATABASE_PREFIX": f"relay_{uuid4().hex[:8]}",
+            "ORDERFLOW_DATABASE_PREFIX": prefix,
             # Later than the ingress's own first publish may take: its outcome is known by then.
             "ORDERFLOW_PUBLISH_TIMEOUT_SECONDS": "4",
             "ORDERFLOW_RELAY_AFTER_SECONDS": "5",
@@ -66,16 +70,16 @@ async def test_two_ingresses_publish_each_order_once(system: System, vhost: URL,
         try:
             await supervisor.start()
             await supervisor.wait_ready(60)
-            await _lose_and_regain_rabbitmq(proxy, vhost, urls)
+            await _lose_and_regain_rabbitmq(proxy, vhost, urls, bearer(system.stack.api_key))
         finally:
             await supervisor.stop()
 
 
-async def _lose_and_regain_rabbitmq(proxy: Proxy, vhost: URL, urls: list[str]) -> None:
+async def _lose_and_regain_rabbitmq(proxy: Proxy, vhost: URL, urls: list[str], key: dict[str, str]) -> None:
     async with (
         await aio_pika.connect(str(vhost)) as connection,
-        httpx.AsyncClient(base_url=urls[0], timeout=15) as one,
-        httpx.AsyncClient(base_url=urls[1], timeout=15) as other,
+        httpx.AsyncClient(base_url=urls[0], headers=key, timeout=15) as one,
+        httpx.AsyncClient(base_url=urls[1], headers=key, timeout=15) as other,
     ):
         queue = await (await connection.channel()).declare_queue(exclusive=True)
         await queue.bind("events", OrderCreated.topic)

@@ -32,8 +32,12 @@ class Books:
     levels: Mapping[str, Document]
     adjustments: frozenset[UUID]
     invoices: Sequence[Document]
+    never_invoiced: frozenset[UUID]
+    """Orders that were cancelled before they had an invoice."""
     series: Mapping[str, int]
-    """Last number given out, by year."""
+    """Last number given out, by year, `CN-<year>` for credit notes."""
+    documents: frozenset[str]
+    """Numbers of the invoices and credit notes that lie in the store of documents."""
     notifications: Sequence[Document]
     mails: Counter[str]
     """How often each Message-ID was taken by the mail server."""
@@ -51,6 +55,11 @@ class Books:
         return frozenset(invoice["_id"] for invoice in self.invoices)
 
     @cached_property
+    def voided(self) -> frozenset[UUID]:
+        """Orders whose invoice a credit note cancels."""
+        return frozenset(invoice["_id"] for invoice in self.invoices if invoice["voided"])
+
+    @cached_property
     def told(self) -> frozenset[UUID]:
         """Ids of what customers were told."""
         return frozenset(entry["_id"] for entry in self.notifications)
@@ -63,8 +72,17 @@ async def read_books(system: System) -> Books:
         reservations=await _by_id(stock["reservations"]),
         levels=await _by_id(stock["levels"]),
         adjustments=frozenset(await _by_id(stock["adjustments"])),
-        invoices=await billing["invoices"].find().to_list(None),
+        invoices=await billing["invoices"].find({"event": {"$ne": None}}).to_list(None),
+        never_invoiced=frozenset(
+            [one["_id"] async for one in billing["invoices"].find({"event": None}, {"_id": 1})]
+        ),
         series={year: one["last_number"] for year, one in (await _by_id(billing["series"])).items()},
+        documents=frozenset(
+            [
+                one["number"]
+                async for one in system.database("documents")["documents"].find({"sha256": {"$ne": None}})
+            ]
+        ),
         notifications=await system.database("notifications")["notifications"].find().to_list(None),
         mails=system.mails(),
         published=list(await system.wiretap.heard()),

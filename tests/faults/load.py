@@ -1,4 +1,4 @@
-"""A seeded load: orders by HTTP and straight to RabbitMQ, with duplicates, shuffles and poison mixed in."""
+"""A seeded load: orders by HTTP and straight to RabbitMQ, some cancelled, duplicated, shuffled or poison."""
 
 import asyncio
 import json
@@ -15,10 +15,11 @@ import aio_pika
 import httpx
 from aio_pika.abc import AbstractConnection, AbstractExchange
 
+from apps.cli.api_client import bearer
 from apps.cli.system import bindings
 from apps.kit.clock import utc_now
 from apps.kit.topology import EVENTS
-from contracts import InvoiceIssued, OrderCreated, OrderValidated, StockAdjusted
+from contracts import InvoiceIssued, OrderCancelled, OrderCreated, OrderValidated, StockAdjusted
 from tests.connected.conftest import eventually
 
 SKUS = tuple(f"hot-{letter}" for letter in "abcdef")
@@ -60,6 +61,7 @@ class Load:
     """
 
     api_urls: Sequence[str]
+    api_key: str
     rabbitmq_url: str
     seed: str
     rate: float = 20
@@ -69,6 +71,8 @@ class Load:
     repeat_share: float = 0.2
     """Of the orders by RabbitMQ, those that are sent two or three times, in between others."""
     poison_share: float = 0.05
+    cancel_share: float = 0.05
+    """Of the orders, those that are cancelled the way they came; by RabbitMQ, half of them beforehand."""
     mail_share: float = 0.6
     units: int = 150
     """Units of each article; those of the hot ones run out in a load of some hundred orders."""
@@ -76,9 +80,13 @@ class Load:
     """For the orders that are under way when the context closes."""
 
     placed: dict[UUID, Placed] = field(default_factory=dict)
+    cancelled: set[UUID] = field(default_factory=set)
+    """Orders whose cancellation was accepted."""
     poison: dict[str, Poison] = field(default_factory=dict)
     contradicted: set[UUID] = field(default_factory=set)
     """Orders of which the scenario says more than one thing, and looks itself what comes of that."""
+    refused: set[UUID] = field(default_factory=set)
+    """Orders whose customer has only an address, which the scenario's mail server refuses for good."""
     initial: dict[str, int] = field(default_factory=dict)
     """Units of each article before the first order."""
     answers: Counter[str] = field(default_factory=Counter)
@@ -90,7 +98,9 @@ class Load:
 
     async def __aenter__(self) -> Self:
         self._ending = asyncio.Event()
-        self._api = httpx.AsyncClient(timeout=ANSWER_TIMEOUT_SECONDS, trust_env=False)
+        self._api = httpx.AsyncClient(
+            headers=bearer(self.api_key), timeout=ANSWER_TIMEOUT_SECONDS, trust_env=False
+        )
         self._publisher = Publisher(self.rabbitmq_url)
         self._tasks: set[asyncio.Task[None]] = set()
         for sku in SKUS:
@@ -136,21 +146,15 @@ class Load:
         random = random or self.draw()
         body = self._content(random)
         key = f"load-{random.getrandbits(64):x}"
-        api = random.choice(self.api_urls)
-        clock = asyncio.get_running_loop().time
-        while True:
-            began = clock()
-            try:
-                answer = await self._api.post(f"{api}/v1/orders", json=body, headers={"Idempotency-Key": key})
-                outcome = str(answer.status_code)
-            except httpx.TransportError as error:
-                outcome = type(error).__name__
-            self.answers[outcome] += 1
-            self.slowest_seconds = max(self.slowest_seconds, clock() - began)
-            if outcome == "202":
-                return self._accept(UUID(answer.json()["order_id"]), body)
-            await asyncio.sleep(PAUSE_SECONDS)
-            api = random.choice(self.api_urls)
+        answer = await self._answered(random, "/v1/orders", body, 202, headers={"Idempotency-Key": key})
+        return self._accept(UUID(answer.json()["order_id"]), body)
+
+    async def cancel(self, order_id: UUID, random: Random) -> None:
+        """Cancel an order over HTTP, again until it is answered; one that is rejected stays as it is."""
+        reason = {"reason": f"Of load {self.seed}."}
+        answer = await self._answered(random, f"/v1/orders/{order_id}/cancel", reason, 202, 409)
+        if answer.status_code == httpx.codes.ACCEPTED:
+            self.cancelled.add(order_id)
 
     async def publish(self, order: OrderCreated, pauses: Sequence[float] = ()) -> UUID:
         """Publish one order straight to RabbitMQ until it is confirmed, and again after each pause."""
@@ -161,6 +165,21 @@ class Load:
             )
         content = order.model_dump(mode="json", exclude={"order_id", "placed_at"}, exclude_none=True)
         return self._accept(order.order_id, content)
+
+    async def publish_cancellation(self, order: OrderCreated, pauses: Sequence[float] = ()) -> None:
+        """Publish that an order is cancelled straight to RabbitMQ, and again after each pause."""
+        event = OrderCancelled(
+            order_id=order.order_id,
+            customer=order.customer,
+            reason=f"Of load {self.seed}.",
+            cancelled_at=utc_now(),
+        )
+        self.cancelled.add(order.order_id)
+        for pause in (0, *pauses):
+            await asyncio.sleep(pause)
+            await self._publisher.confirmed(
+                event.topic, event.model_dump_json().encode(), message_id=str(event.event_id)
+            )
 
     async def publish_poison(
         self,
@@ -212,12 +231,40 @@ class Load:
             order = self.order(random)
             kind, topic, body, properties = _poison(random, order)
             await self.publish_poison(kind, topic, body, order_id=order.order_id, **properties)
+        is_cancelled = random.random() < self.cancel_share
         if random.random() < self.http_share:
-            await self.post(random)
+            order_id = await self.post(random)
+            if is_cancelled:
+                await asyncio.sleep(random.uniform(0, 1))
+                await self.cancel(order_id, random)
         else:
             is_repeated = random.random() < self.repeat_share
             pauses = [random.uniform(0, 2) for _ in range(random.choice((1, 2)))] if is_repeated else []
-            await self.publish(self.order(random), pauses)
+            order = self.order(random)
+            comes_first = random.random() < 0.5
+            if is_cancelled and comes_first:
+                await self.publish_cancellation(order)
+            await self.publish(order, pauses)
+            if is_cancelled and not comes_first:
+                await self.publish_cancellation(order, pauses)
+
+    async def _answered(
+        self, random: Random, path: str, body: dict[str, Any], *wanted: int, **options: Any
+    ) -> httpx.Response:
+        """The first answer with a wanted status; asks again, at any of the ingresses, until there is one."""
+        clock = asyncio.get_running_loop().time
+        while True:
+            began, api = clock(), random.choice(self.api_urls)
+            try:
+                answer = await self._api.post(f"{api}{path}", json=body, **options)
+                outcome = str(answer.status_code)
+            except httpx.TransportError as error:
+                outcome = type(error).__name__
+            self.answers[outcome] += 1
+            self.slowest_seconds = max(self.slowest_seconds, clock() - began)
+            if outcome in map(str, wanted):
+                return answer
+            await asyncio.sleep(PAUSE_SECONDS)
 
     def _accept(self, order_id: UUID, content: dict[str, Any]) -> UUID:
         self.placed[order_id] = Placed(order_id, content)

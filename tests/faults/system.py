@@ -20,6 +20,7 @@ import httpx
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo.errors import PyMongoError
 
+from apps.cli.api_client import bearer
 from apps.cli.books import Stores
 from apps.cli.local.stack import LocalStack
 from tests.connected.conftest import eventually
@@ -63,7 +64,7 @@ class System:
 
     def load(self, **options: Any) -> Load:
         """A load of this scenario's seed, not started: see `Load` for the options."""
-        return Load(self.stack.api_urls, self.rabbitmq_url, self.seed, **options)
+        return Load(self.stack.api_urls, self.stack.api_key, self.rabbitmq_url, self.seed, **options)
 
     def log(self, process: str) -> str:
         """All that a process has written, over all of its runs."""
@@ -84,6 +85,13 @@ class System:
         parser = BytesHeaderParser()
         files = self.stack.mails.glob("*.eml")
         return Counter(str(parser.parsebytes(file.read_bytes())["Message-ID"]) for file in files)
+
+    @property
+    def operator(self) -> httpx.AsyncClient:
+        """The HTTP API, as an operator uses it."""
+        return httpx.AsyncClient(
+            base_url=self.stack.api_url, headers=bearer(self.stack.api_key), timeout=15, trust_env=False
+        )
 
     async def management(self, path: str) -> Any:
         """What RabbitMQ's management API says of a part of this virtual host."""

@@ -1,7 +1,4 @@
-"""Events arrive more than once, late, before what caused them, or contradict each other: the end is the same.
-
-`OrderCancelled` does not exist yet: the cancellation that overtakes its order belongs here once it does.
-"""
+"""Events arrive more than once, late, before their cause, or contradict each other: the end is the same."""
 
 import asyncio
 import json
@@ -21,8 +18,11 @@ from apps.orders.document import Order
 from apps.orders.domain import Status
 from contracts import (
     InvoiceIssued,
+    InvoiceVoided,
+    NotificationFailed,
     NotificationSent,
     NotificationSkipped,
+    OrderCancelled,
     OrderCreated,
     OrderRejected,
     OrderValidated,
@@ -37,13 +37,18 @@ from tests.faults.wiretap import Heard
 
 TIMES = 3
 LAST_FIRST = (
-    (NotificationSent, NotificationSkipped),
+    (NotificationSent, NotificationSkipped, NotificationFailed),
+    (InvoiceVoided,),
     (InvoiceIssued,),
     (OrderValidated, OrderRejected),
+    (OrderCancelled,),
     (OrderCreated,),
 )
 """Events about orders, the last ones of an order's life first."""
-FROM_ELSEWHERE = {"recorded_at", "changed_at", "idempotency_key", "fingerprint", "publish_at", "claim"}
+FROM_ELSEWHERE = {
+    *("recorded_at", "changed_at", "idempotency_key", "fingerprint"),
+    *("publish_at", "claim", "cancel_publish_at", "cancel_claim"),
+}
 """What an order's document knows from elsewhere than its events."""
 
 
@@ -132,10 +137,43 @@ async def publish_again(system: System, publisher: Publisher, history: list[Hear
 
 async def can_be_shown(system: System, load: Load) -> None:
     """The API lists all orders, however little is known of each."""
-    async with httpx.AsyncClient(base_url=system.stack.api_url, timeout=15, trust_env=False) as api:
+    async with system.operator as api:
         answer = await api.get("/v1/orders", params={"limit": 200})
     assert answer.status_code == httpx.codes.OK, answer.text
     assert {UUID(order["order_id"]) for order in answer.json()["orders"]} == set(load.placed)
+
+
+@pytest.mark.faults(15, "a cancellation before its order, or at any time after", "thirty orders")
+async def test_cancellation_at_any_time(scenario: Scenario) -> None:
+    """Whatever it overtakes, and however often it comes: nothing stays reserved, no invoice stays valid."""
+    async with scenario.system() as system:
+        async with system.load(orders=40, poison_share=0, units=1000, cancel_share=0.3) as load:
+            await system.counted(load)
+            overtaken = [load.order() for _ in range(10)]
+            for order in overtaken:
+                await load.publish_cancellation(order)
+                await decided(system, order.order_id)
+                await load.publish(order)
+            at_once = [load.order() for _ in range(10)]
+            for order in at_once:
+                await asyncio.gather(load.publish(order, (0.5,)), load.publish_cancellation(order, (0.5,)))
+            invoiced = [load.order() for _ in range(10)]
+            for order in invoiced:
+                await load.publish(order)
+                await has_invoice(system, order.order_id)
+                await load.publish_cancellation(order)
+        await scenario.passes(system, load)
+        invoices = {one["_id"]: one async for one in system.database("billing")["invoices"].find()}
+        levels = [one async for one in system.database("stock")["levels"].find()]
+    assert all("event" not in invoices[order.order_id] for order in overtaken)
+    assert all(invoices[order.order_id]["voided"] for order in invoiced)
+    assert all(level["owed"] == 0 for level in levels)
+
+
+async def has_invoice(system: System, order_id: UUID) -> None:
+    """Wait until billing has invoiced an order."""
+    invoices = system.database("billing")["invoices"]
+    await eventually(lambda: invoices.find_one({"_id": order_id}), f"{order_id} invoiced")
 
 
 @pytest.mark.faults(15, "two different orders under one id", "ten orders")

@@ -34,7 +34,7 @@ PREFETCH = 2
 """Few messages are with a consumer, so that others wait in its queue."""
 STUCK_SOON = {"ORDERFLOW_STUCK_AFTER_SECONDS": "4"}
 # No poison: what is missed is sent again by order, and poison is none.
-ORDERS_ONLY: dict[str, float] = {"rate": 20, "http_share": 1, "poison_share": 0}
+ORDERS_ONLY: dict[str, float] = {"rate": 20, "http_share": 1, "poison_share": 0, "cancel_share": 0}
 Awaited = tuple[str, ...]
 """What the list of stuck orders says of one of them."""
 Binding = tuple[str, str]
@@ -77,8 +77,8 @@ async def test_deleted_queue_that_its_app_may_not_declare(scenario: Scenario) ->
     async with scenario.system(settings=settings) as system, rabbitmq(system) as channel:
         async with system.load(**ORDERS_ONLY) as load:
             await load.accepted(20)
+            await channel.queue_delete(queue)
             async with no_right_to_configure(system):
-                await channel.queue_delete(queue)
                 await system.turns_red("billing", NOTICED_SECONDS)
                 await load.accepted(len(load.placed) + AT_LEAST)
             await apply_topology(system.rabbitmq_url)
@@ -101,9 +101,10 @@ async def test_binding_removed_under_load(scenario: Scenario) -> None:
             await load.accepted(20)
             taps = {one: await tap(channel, one) for one in removed}
             async with no_right_to_configure(system):
+                # One after the other: whoever misses the same events would hide behind the other.
                 for one in removed:
                     await let_events_pass_without(system, channel, one, taps[one])
-                await restored(system, removed)
+                    await restored(system, [one])
             for passing in taps.values():
                 await passing.delete(if_unused=False, if_empty=False)
         missed = await send_stuck_orders_again(system, load)
@@ -256,7 +257,7 @@ async def send_stuck_orders_again(system: System, load: Load) -> dict[Awaited, s
     """Do what an operator does until every order is through; returns the stuck ones by what they awaited."""
     found: defaultdict[Awaited, set[UUID]] = defaultdict(set)
     orders = system.database("orders")["orders"]
-    async with operator(system) as api, asyncio.timeout(REPAIRED_SECONDS):
+    async with system.operator as api, asyncio.timeout(REPAIRED_SECONDS):
         while True:
             page = (await api.get("/v1/orders", params={"stuck": True, "limit": 200})).json()
             for order in page["orders"]:
@@ -271,7 +272,7 @@ async def send_stuck_orders_again(system: System, load: Load) -> dict[Awaited, s
 async def replay_what_was_unrouted(system: System) -> set[UUID]:
     """Replay all that no queue wanted, as an operator does; returns the orders that it was about."""
     replayed: set[UUID] = set()
-    async with operator(system) as api, asyncio.timeout(REPAIRED_SECONDS):
+    async with system.operator as api, asyncio.timeout(REPAIRED_SECONDS):
         while page := (await api.get("/v1/dead-letters", params={"source": "unrouted"})).json()[
             "dead_letters"
         ]:
@@ -291,10 +292,3 @@ async def through(system: System, order_ids: Iterable[UUID]) -> None:
         return await orders.count_documents({"_id": {"$in": ids}, "awaits": {}}) == len(ids)
 
     await eventually(are_through, "all orders through", REPAIRED_SECONDS)
-
-
-@asynccontextmanager
-async def operator(system: System) -> AsyncIterator[httpx.AsyncClient]:
-    """The HTTP API, as operators use it."""
-    async with httpx.AsyncClient(base_url=system.stack.api_url, timeout=15, trust_env=False) as api:
-        yield api

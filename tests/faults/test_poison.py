@@ -93,7 +93,7 @@ async def test_poison_dies_at_once(scenario: Scenario) -> None:
                     kind, wrong.topic, wrong.body, order_id=order.order_id, **wrong.properties
                 )
                 sent.append((poison, wrong))
-            for event in EVENTS:
+            for event in (one for one in EVENTS if queues_of(one.topic)):
                 wrong = Wrong(b"[1", "Invalid JSON", topic=event.topic)
                 sent.append((await load.publish_poison("everywhere", event.topic, wrong.body), wrong))
             sent.append(await publish_poison_without_id(system, load))

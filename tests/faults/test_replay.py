@@ -65,10 +65,10 @@ async def has_open(system: System, number: int) -> bool:
 async def replay_all_open(system: System) -> int:
     """Replay page by page until there is no other; returns how many were replayed."""
     replayed, cursor = 0, None
-    async with operator(system) as api:
+    async with system.operator as api:
         while True:
             body = {"all": True, "limit": 25, "cursor": cursor}
-            answer = await api.post("/v1/dead-letters/replay", json=body)
+            answer = await api.post("/v1/dead-letters/replay", json=body, headers=ACTOR)
             assert answer.status_code == httpx.codes.OK, answer.text
             page: dict[str, Any] = answer.json()
             assert page["skipped"] == []
@@ -82,13 +82,9 @@ async def replay_each_by_force(system: System) -> int:
     """Replay every dead letter, those that are closed too; returns how many were replayed."""
     archive = system.database("recovery")["dead_letters"]
     ids = [one["_id"] async for one in archive.find({}, {"_id": 1})]
-    async with operator(system) as api:
+    async with system.operator as api:
         for letter_id in ids:
-            answer = await api.post(f"/v1/dead-letters/{letter_id}/replay", params={"force": True})
+            path = f"/v1/dead-letters/{letter_id}/replay"
+            answer = await api.post(path, params={"force": True}, headers=ACTOR)
             assert answer.status_code == httpx.codes.OK, answer.text
     return len(ids)
-
-
-def operator(system: System) -> httpx.AsyncClient:
-    """The HTTP API, as an operator uses it."""
-    return httpx.AsyncClient(base_url=system.stack.api_url, headers=ACTOR, timeout=15, trust_env=False)

@@ -10,6 +10,7 @@ from faststream.rabbit import TestRabbitBroker
 
 from apps.billing import app as billing
 from apps.cli.system import BROKERS
+from apps.documents import app as documents
 from apps.ingress import api as ingress
 from apps.kit.clock import utc_now
 from apps.kit.publishing import publish
@@ -20,13 +21,16 @@ from apps.notifications.messages import Messages
 from apps.orders import app as orders
 from apps.orders.domain import Status
 from apps.stock import app as stock
+from apps.webhooks import app as webhooks
 from contracts import Event, OrderCreated, StockAdjusted
 from tests.flows.fakes import (
     InvoiceBookInMemory,
     NotificationLogInMemory,
     PostedMails,
+    PressInMemory,
     ReadModelInMemory,
     SentTexts,
+    StoredEvents,
     WarehouseInMemory,
 )
 
@@ -41,6 +45,8 @@ class Shop:
     mailer: PostedMails = field(default_factory=PostedMails)
     texter: SentTexts = field(default_factory=SentTexts)
     notification_log: NotificationLogInMemory = field(default_factory=NotificationLogInMemory)
+    webhooks: StoredEvents = field(default_factory=StoredEvents)
+    press: PressInMemory = field(default_factory=PressInMemory)
 
     async def publish(self, event: Event) -> None:
         """Publish an event and all that follows from it."""
@@ -83,6 +89,8 @@ async def shop(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Shop]:
         (billing.broker, "invoice_book", shop.invoice_book),
         (orders.broker, "read_model", shop.read_model),
         (notifications.broker, "notifier", notifier),
+        (webhooks.broker, "outbox", shop.webhooks),
+        (documents.broker, "press", shop.press),
     )
     for broker, name, port in ports:
         broker.context.set_global(name, port)

@@ -6,15 +6,18 @@ from copy import deepcopy
 from typing import Any, cast
 from uuid import UUID
 
-from apps.billing.domain import Draft
+from apps.billing.domain import Draft, voided
+from apps.documents.application import Press
+from apps.documents.domain import Statement, paper_of
 from apps.kit.clock import utc_now
 from apps.kit.errors import DependencyUnavailable
 from apps.notifications.application import Outcome
 from apps.notifications.domain import Mail
+from apps.notifications.smtp import MailRefused
 from apps.orders.document import Order, update_of
 from apps.stock.application import Decision
-from apps.stock.domain import Level, adjusted, allocate
-from contracts import Event, InvoiceIssued, OrderCreated, StockAdjusted
+from apps.stock.domain import CANCELLED, Level, adjusted, allocate, released
+from contracts import Event, InvoiceIssued, InvoiceVoided, OrderCancelled, OrderCreated, StockAdjusted
 
 
 class WarehouseInMemory:
@@ -23,6 +26,8 @@ class WarehouseInMemory:
     def __init__(self) -> None:
         self.levels: dict[str, Level] = {}
         self.decisions: dict[UUID, Decision] = {}
+        self.taken: dict[UUID, Mapping[str, int]] = {}
+        """What orders have reserved and not given back."""
         self.adjustments: dict[UUID, StockAdjusted] = {}
 
     async def reserve(self, order: OrderCreated) -> Decision:
@@ -34,7 +39,13 @@ class WarehouseInMemory:
                 left = None if units is None else units - taken
                 self.levels[sku] = Level(left, self.levels[sku].counted_at)
             self.decisions[order.order_id] = Decision(allocation.reasons[0], utc_now())
+            self.taken[order.order_id] = allocation.taken
         return self.decisions[order.order_id]
+
+    async def release(self, cancellation: OrderCancelled) -> None:
+        self.decisions.setdefault(cancellation.order_id, Decision((CANCELLED,), utc_now()))
+        for sku, units in self.taken.pop(cancellation.order_id, {}).items():
+            self.levels[sku] = released(self.levels[sku], units)
 
     async def adjust(self, adjustment: StockAdjusted) -> None:
         if adjustment.adjustment_id in self.adjustments:
@@ -54,12 +65,27 @@ class InvoiceBookInMemory:
 
     def __init__(self) -> None:
         self.invoices: dict[UUID, InvoiceIssued] = {}
+        self.credit_notes: dict[UUID, InvoiceVoided] = {}
+        self.never: set[UUID] = set()
+        """Orders that were cancelled before they had an invoice."""
 
-    async def issue(self, draft: Draft) -> InvoiceIssued:
+    async def issue(self, draft: Draft) -> InvoiceIssued | None:
         order_id = draft.order.order_id
+        if order_id in self.never:
+            return None
         if order_id not in self.invoices:
             self.invoices[order_id] = draft.issue(len(self.invoices) + 1, utc_now())
         return self.invoices[order_id]
+
+    async def void(self, cancellation: OrderCancelled) -> InvoiceVoided | None:
+        order_id = cancellation.order_id
+        if order_id not in self.invoices:
+            self.never.add(order_id)
+            return None
+        if order_id not in self.credit_notes:
+            sequence = len(self.credit_notes) + 1
+            self.credit_notes[order_id] = voided(self.invoices[order_id], cancellation, sequence, utc_now())
+        return self.credit_notes[order_id]
 
 
 class ReadModelInMemory:
@@ -90,7 +116,7 @@ def applied(
     known: Mapping[str, Any] | None, key: UUID, operators: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any]:
     """A document after an upsert by the operators that the read model uses, also of dotted paths."""
-    if unknown := operators.keys() - {"$max", "$set", "$unset", "$currentDate", "$setOnInsert"}:
+    if unknown := operators.keys() - {"$max", "$min", "$set", "$unset", "$currentDate", "$setOnInsert"}:
         raise NotImplementedError(f"the fake knows nothing of {unknown}")
     paths = [path for fields in operators.values() for path in fields]
     if clash := {one for one in paths for other in paths if one != other and other.startswith(f"{one}.")}:
@@ -101,9 +127,7 @@ def applied(
     if known is None:
         for path, value in operators.get("$setOnInsert", {}).items():
             _place(document, path)[_last(path)] = value
-    for path, value in operators.get("$max", {}).items():
-        place = _place(document, path)
-        place[_last(path)] = max(place.get(_last(path), value), value)
+    _keep_extremes(document, operators)
     for path, value in operators.get("$set", {}).items():
         _place(document, path)[_last(path)] = value
     for path in operators.get("$currentDate", {}):
@@ -111,6 +135,18 @@ def applied(
     for path in operators.get("$unset", {}):
         _place(document, path).pop(_last(path), None)
     return document
+
+
+def _keep_extremes(document: dict[str, Any], operators: Mapping[str, Mapping[str, Any]]) -> None:
+    for operator, pick in (("$max", max), ("$min", min)):
+        for path, value in operators.get(operator, {}).items():
+            place = _place(document, path)
+            place[_last(path)] = pick(place.get(_last(path), value), value, key=_comparable)
+
+
+def _comparable(value: Any) -> Any:
+    """Documents compare by their values, in turn."""
+    return [str(part) for part in value.values()] if isinstance(value, Mapping) else value
 
 
 def _place(document: dict[str, Any], path: str) -> dict[str, Any]:
@@ -125,17 +161,21 @@ def _last(path: str) -> str:
 
 
 class PostedMails:
-    """A mailer that keeps what it is given, after failing as often as it is told to."""
+    """A mailer that keeps what it is given, after failing and refusing as often as it is told to."""
 
     def __init__(self, *, failures: int = 0) -> None:
         self.mails: list[Mail] = []
         self.failures = failures
+        self.refusals = 0
 
     async def send(self, mail: Mail) -> None:
         await asyncio.sleep(0)  # gives way, as a network would, so that a rival may come in between
         if self.failures:
             self.failures -= 1
             raise DependencyUnavailable("Mail server is away")
+        if self.refusals:
+            self.refusals -= 1
+            raise MailRefused(550)
         self.mails.append(mail)
 
 
@@ -161,3 +201,23 @@ class NotificationLogInMemory:
 
     async def record(self, outcome: Outcome) -> Outcome:
         return self.outcomes.setdefault(outcome.notification_id, outcome)
+
+
+class StoredEvents:
+    """The events that endpoints would be sent."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    async def add(self, event: Event) -> None:
+        self.events.append(event)
+
+
+class PressInMemory(Press):
+    """What documents would state, by their path."""
+
+    def __init__(self) -> None:
+        self.made: dict[str, Statement] = {}
+
+    async def make(self, statement: Statement) -> None:
+        self.made.setdefault(paper_of(statement).path, statement)

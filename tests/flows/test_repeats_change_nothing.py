@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 
 from apps.kit.clock import utc_now
-from contracts import OrderCreated, StockAdjusted
+from contracts import OrderCancelled, OrderCreated, StockAdjusted
 from tests.flows.conftest import Shop
 
 
@@ -18,7 +18,9 @@ def kept(shop: Shop) -> Any:
         {
             "levels": shop.warehouse.levels,
             "decisions": shop.warehouse.decisions,
+            "taken": shop.warehouse.taken,
             "invoices": shop.invoice_book.invoices,
+            "credit notes": shop.invoice_book.credit_notes,
             "notifications": shop.notification_log.outcomes,
             "orders": {key: {**order, "changed_at": None} for key, order in orders},
             "mails": shop.mailer.mails,
@@ -51,6 +53,25 @@ async def test_a_repeat_of_every_event_changes_nothing(stocked_shop: Shop, chang
     assert {event.event_id for event in stocked_shop.read_model.arrived} == {
         event.event_id for event in events
     }
+
+
+@pytest.mark.parametrize("comes_first", [False, True], ids=["afterwards", "beforehand"])
+async def test_a_repeat_of_every_event_of_a_cancelled_order_changes_nothing(
+    stocked_shop: Shop,
+    comes_first: bool,  # noqa: FBT001  # pytest gives it
+) -> None:
+    """Whatever of it comes again, nothing is reserved, given back, invoiced, credited or told anew."""
+    order = OrderCreated.model_validate(OrderCreated.example | {"order_id": uuid4()})
+    cancelled = OrderCancelled.model_validate(OrderCancelled.example | {"order_id": order.order_id})
+    for event in (cancelled, order) if comes_first else (order, cancelled):
+        await stocked_shop.publish(event)
+    before, events = kept(stocked_shop), list(stocked_shop.read_model.arrived)
+
+    for event in events:
+        await stocked_shop.publish(event)
+
+    assert kept(stocked_shop) == before
+    assert set(stocked_shop.read_model.arrived) == set(events)
 
 
 async def test_a_repeated_order_is_answered_with_the_stored_decision(stocked_shop: Shop) -> None:

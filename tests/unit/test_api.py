@@ -11,18 +11,21 @@ from uuid import UUID, uuid4
 
 import httpx
 import pytest
+from fastapi import Request
 from pymongo.errors import NotPrimaryError, ServerSelectionTimeoutError
 
+from apps.access.mongo import AuditEntry
 from apps.ingress.api import BODY_LIMIT_BYTES, api
+from apps.kit.access import Caller, Scope
 from apps.kit.clock import utc_now
 from apps.kit.publishing import PublishFailed
 from apps.kit.settings import get_settings
 from apps.orders.api import order_book, order_relay
-from apps.orders.application import AcceptedOrder, OrderFilter, Position
+from apps.orders.application import AcceptedOrder, Announcement, OrderFilter, Position
 from apps.orders.backlog import unpublished_check
 from apps.orders.document import Order
-from apps.orders.domain import Status
-from contracts import OrderCreated
+from apps.orders.domain import Status, cancellation_of
+from contracts import OrderCancelled, OrderCreated
 from contracts.orders import EXAMPLE_CONTENT
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -44,6 +47,15 @@ class OrderBookInMemory:
             if order.idempotency_key and order.idempotency_key == earlier.idempotency_key:
                 return earlier
         self.accepted.append(order)
+        return order
+
+    async def cancel(self, cancellation: OrderCancelled, publish_at: datetime) -> Order | None:
+        if self.failure is not None:
+            raise self.failure
+        order = await self.find(cancellation.order_id)
+        if order and order.rank != Status.REJECTED.rank and order.cancellation is None:
+            order.cancellation = cancellation_of(cancellation)
+            order.cancel_publish_at = publish_at
         return order
 
     async def find(self, order_id: UUID) -> Order | None:
@@ -84,17 +96,35 @@ class RelayInMemory:
     """Remembers what it was given to announce and to publish again."""
 
     def __init__(self) -> None:
-        self.announced: list[OrderCreated] = []
-        self.published: list[OrderCreated] = []
+        self.announced: list[Announcement] = []
+        self.published: list[Announcement] = []
         self.failure: Exception | None = None
 
-    async def announce(self, event: OrderCreated) -> None:
+    async def announce(self, event: Announcement) -> None:
         self.announced.append(event)
 
-    async def publish(self, event: OrderCreated) -> None:
+    async def publish(self, event: Announcement) -> None:
         if self.failure is not None:
             raise self.failure
         self.published.append(event)
+
+
+class AuditInMemory:
+    """Remembers what was done, and how it was answered."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, int | None] = {}
+
+    async def begin(self, entry: AuditEntry) -> None:
+        self.answers[entry.action] = None
+
+    async def end(self, entry: AuditEntry, status: int) -> None:
+        self.answers[entry.action] = status
+
+
+async def anybody(_request: Request) -> Caller:
+    """Whoever calls may do everything: keys are put to the test in test_access.py."""
+    return Caller("anybody", frozenset(Scope))
 
 
 @pytest.fixture
@@ -110,6 +140,8 @@ def relay() -> RelayInMemory:
 @pytest.fixture
 async def client(book: OrderBookInMemory, relay: RelayInMemory) -> AsyncIterator[httpx.AsyncClient]:
     api.dependency_overrides = {order_book: lambda: book, order_relay: lambda: relay}
+    api.state.authenticate = anybody
+    api.state.audit = AuditInMemory()
     # The server answers a failure with 500 where the transport would raise it into the test.
     transport = httpx.ASGITransport(api, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://orders") as client:
@@ -356,7 +388,7 @@ async def test_order_is_shown(client: httpx.AsyncClient, book: OrderBookInMemory
     assert (answer["status"], answer["total"], answer["reference"]) == ("created", "35.64", "536365")
     assert [entry["unit_price"] for entry in answer["lines"]] == ["2.55", "3.39"]
     assert answer["timeline"] == [
-        {"event": "OrderCreated", "event_id": event_id, "at": "2026-11-22T12:00:00Z"}
+        {"event": "OrderCreated", "event_id": event_id, "at": "2026-11-22T12:00:00Z", "detail": None}
     ]
 
 
@@ -496,6 +528,89 @@ async def test_order_is_not_published_again_without_rabbitmq(
     book.documents = [order]
     relay.failure = PublishFailed(OrderCreated.model_validate(OrderCreated.example), TimeoutError())
     assert "try again" in problem(await client.post(f"/v1/orders/{order.id}/resend"), 503)["detail"]
+
+
+async def test_order_is_cancelled(
+    client: httpx.AsyncClient, book: OrderBookInMemory, relay: RelayInMemory
+) -> None:
+    """202 once it is stored; then it is announced, with the customer, who is to be told."""
+    order = shown(rank=Status.NOTIFIED.rank)
+    book.documents = [order]
+    answer = await client.post(f"/v1/orders/{order.id}/cancel", json={"reason": "Found it cheaper."})
+
+    assert answer.status_code == 202, answer.text
+    assert answer.headers["location"] == f"/v1/orders/{order.id}"
+    [event] = relay.announced
+    assert isinstance(event, OrderCancelled)
+    assert (event.reason, event.reference, event.customer.id) == ("Found it cheaper.", "536365", "17850")
+    assert order.cancelled == event
+    assert order.cancel_publish_at is not None
+    view = (await client.get(f"/v1/orders/{order.id}")).json()
+    assert (view["status"], view["cancellation"]["reason"]) == ("notified", "Found it cheaper.")
+
+
+async def test_cancelling_again_gives_the_same_answer(
+    client: httpx.AsyncClient, book: OrderBookInMemory, relay: RelayInMemory
+) -> None:
+    """The first reason and its time stay, under one event id, and nothing is announced again."""
+    order = shown()
+    book.documents = [order]
+    path = f"/v1/orders/{order.id}/cancel"
+    first, second = [await client.post(path, json={"reason": reason}) for reason in ("first", "second")]
+    assert first.json() == second.json()
+    assert first.json()["reason"] == "first"
+    assert len(relay.announced) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"rank": Status.REJECTED.rank}, "is rejected"),
+        ({"content": None}, "not known yet whose order"),
+        ({"content": {"currency": "GBP"}}, "not known yet whose order"),
+    ],
+    ids=["rejected", "no content", "no customer"],
+)
+async def test_order_that_cannot_be_cancelled(
+    client: httpx.AsyncClient,
+    book: OrderBookInMemory,
+    relay: RelayInMemory,
+    changes: dict[str, Any],
+    words: str,
+) -> None:
+    """409 says why, and nothing is stored or announced."""
+    order = shown(**changes)
+    book.documents = [order]
+    answer = await client.post(f"/v1/orders/{order.id}/cancel", json={"reason": "Changed my mind."})
+    assert words in problem(answer, 409)["detail"]
+    assert not relay.announced
+    assert order.cancellation is None
+
+
+async def test_unknown_order_is_not_cancelled(client: httpx.AsyncClient) -> None:
+    """404 says which order is not known."""
+    order_id = uuid4()
+    answer = await client.post(f"/v1/orders/{order_id}/cancel", json={"reason": "Changed my mind."})
+    assert str(order_id) in problem(answer, 404)["detail"]
+
+
+@pytest.mark.parametrize("body", [{}, {"reason": ""}, {"reason": "x" * 501}])
+async def test_cancellation_wants_a_reason(client: httpx.AsyncClient, body: dict[str, str]) -> None:
+    """A missing, empty or endless reason is refused by its name."""
+    answer = await client.post(f"/v1/orders/{uuid4()}/cancel", json=body)
+    assert [one["field"] for one in problem(answer, 422)["errors"]] == ["reason"]
+
+
+async def test_cancelled_order_is_published_again_with_its_cancellation(
+    client: httpx.AsyncClient, book: OrderBookInMemory, relay: RelayInMemory
+) -> None:
+    """Whoever missed either event hears of both."""
+    created = OrderCreated.model_validate(OrderCreated.example)
+    cancelled = OrderCancelled.model_validate(OrderCancelled.example)
+    book.documents = [shown(id=created.order_id, cancellation=cancellation_of(cancelled))]
+    answer = await client.post(f"/v1/orders/{created.order_id}/resend")
+    assert answer.json()["event_id"] == str(created.event_id)
+    assert relay.published == [created, cancelled]
 
 
 async def test_live_without_any_dependency(client: httpx.AsyncClient) -> None:

@@ -16,6 +16,7 @@ from apps.notifications.app import app as notifications
 from apps.orders.app import app as orders
 from apps.recovery.app import app as recovery
 from apps.stock.app import app as stock
+from apps.webhooks.app import app as webhooks
 from contracts import EVENTS
 
 ROOT = Path(__file__).parents[2]
@@ -63,8 +64,8 @@ def test_system_document_has_every_event_with_its_example(documents: dict[str, s
 
 @pytest.mark.parametrize(
     "app",
-    [orders, stock, billing, notifications, recovery],
-    ids=["orders", "stock", "billing", "notifications", "recovery"],
+    [orders, stock, billing, notifications, recovery, webhooks],
+    ids=["orders", "stock", "billing", "notifications", "recovery", "webhooks"],
 )
 @pytest.mark.parametrize("path", ["/asyncapi/try", "/docs/asyncapi/try", "/try"])
 async def test_nobody_can_publish_through_a_worker(app: AsgiFastStream, path: str) -> None:

@@ -23,7 +23,13 @@ ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 ARCHITECTURE = ROOT / "docs" / "ARCHITECTURE.md"
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/**/*.md"))]
-CLI_VARIABLES = {"ORDERFLOW_API_URL", "ORDERFLOW_HOME", "ORDERFLOW_MONGOD", "ORDERFLOW_RABBITMQ_SERVER"}
+CLI_VARIABLES = {
+    "ORDERFLOW_API_KEY",
+    "ORDERFLOW_API_URL",
+    "ORDERFLOW_HOME",
+    "ORDERFLOW_MONGOD",
+    "ORDERFLOW_RABBITMQ_SERVER",
+}
 """Read by the command line alone, and no field of `Settings`."""
 
 each_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
@@ -126,7 +132,9 @@ def groups() -> set[str]:
 def commands_named(document: Path) -> set[str]:
     """The commands in a document's code, with their group; what follows them is no part of them."""
     code = [*blocks(document, "sh"), *re.findall(r"`([^`\n]+)`", prose(document))]
-    named = [words for text in code for words in re.findall(r"\borderflow ([a-z-]+)(?: ([a-z]+))?", text)]
+    named = [
+        words for text in code for words in re.findall(r"\borderflow ([a-z-]+)(?: ([a-z][a-z-]*))?", text)
+    ]
     return {f"{first} {second}" if second and first in groups() else first for first, second in named}
 
 

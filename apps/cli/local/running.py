@@ -1,6 +1,7 @@
 """Which system runs in a home directory: one at a time, found from any other terminal by its `env` file."""
 
 import fcntl
+import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,7 +34,8 @@ def announced(home: Path, environment: Mapping[str, str]) -> Iterator[None]:
     """Tell other commands where the system is, while it is up."""
     file = home / "env"
     file.touch(mode=0o600)  # the URLs carry a password
-    file.write_text("".join(f"{name}={value}\n" for name, value in environment.items()))
+    # Quoted, so that a shell can read it too: a URL may hold an ampersand.
+    file.write_text("".join(f"{name}={shlex.quote(value)}\n" for name, value in environment.items()))
     try:
         yield
     finally:

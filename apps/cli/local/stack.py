@@ -13,6 +13,7 @@ from typing import Self
 
 from rich.console import Console
 
+from apps.cli.local.api_key import key_kept_in, make_valid
 from apps.cli.local.merged_log import MergedLog
 from apps.cli.local.mongodb import MongoReplicaSet
 from apps.cli.local.ports import LOOPBACK, free_port, require_free
@@ -23,7 +24,7 @@ from apps.cli.local.supervisor import Supervisor
 from apps.kit.errors import DependencyUnavailable
 
 API = "api"
-WORKERS = ("orders", "stock", "billing", "notifications", "recovery")
+WORKERS = ("orders", "stock", "billing", "notifications", "recovery", "webhooks", "documents")
 API_PORT = 8000
 READY_TIMEOUT_SECONDS = 180.0
 TOPOLOGY_TIMEOUT_SECONDS = 30.0
@@ -65,9 +66,12 @@ class LocalStack:
         self.home = home.resolve()
         self.logs = self.home / "logs"
         self.mails = self.home / "data" / "mails"
+        self.documents = self.home / "data" / "documents"
         self.rabbitmq_url = rabbitmq_url or os.environ.get("ORDERFLOW_RABBITMQ_URL", "")
         self.mongodb_url = mongodb_url or os.environ.get("ORDERFLOW_MONGODB_URL", "")
         self.api_urls: list[str] = []
+        self.api_key = ""
+        """Has every scope; empty before the start."""
         self.rabbitmq = None if self.rabbitmq_url else RabbitNode(self.home / "data" / "rabbitmq")
         self.mongodb = None if self.mongodb_url else MongoReplicaSet(self.home / "data" / "mongodb")
         self._environment = dict(environment)
@@ -95,6 +99,7 @@ class LocalStack:
             await self._start_services(undo)
             self._say("declaring the topology")
             await _declare_topology(self.rabbitmq_url)
+            await self._make_key()
             self._add_processes(port)
             self._say("starting the apps")
             undo.push_async_callback(self.supervisor.stop)
@@ -131,6 +136,7 @@ class LocalStack:
             "ORDERFLOW_RABBITMQ_URL": self.rabbitmq_url,
             "ORDERFLOW_MONGODB_URL": self.mongodb_url,
             "ORDERFLOW_API_URL": self.api_url,
+            "ORDERFLOW_API_KEY": self.api_key,
         }
 
     @property
@@ -138,6 +144,7 @@ class LocalStack:
         """Where people look, in the order in which they are likely to."""
         urls = {
             "API": self.api_url,
+            "API key": self.api_key,
             "API documentation": f"{self.api_url}/docs",
             "Health": f"{self.api_url}/health/ready",
         }
@@ -146,7 +153,7 @@ class LocalStack:
             urls["RabbitMQ"] = f"{self.rabbitmq.management_url} (user {user}, password {password})"
         if self.mongodb is not None:
             urls["MongoDB"] = self.mongodb.url
-        return urls | {"Mails": str(self.mails), "Logs": str(self.logs)}
+        return urls | {"Mails": str(self.mails), "PDFs": str(self.documents), "Logs": str(self.logs)}
 
     async def _start_services(self, undo: AsyncExitStack) -> None:
         if self.rabbitmq is not None:
@@ -162,20 +169,35 @@ class LocalStack:
         if self.mongodb is not None:
             self.mongodb_url = self.mongodb.url
 
+    async def _make_key(self) -> None:
+        self.api_key = key_kept_in(self.home)
+        environment = {**os.environ, **self._environment}
+        await make_valid(self.api_key, self.mongodb_url, environment.get("ORDERFLOW_DATABASE_PREFIX"))
+
     def _add_processes(self, api_port: int) -> None:
         smtp_port = free_port(1025)
         environment = {
+            # A receiver that is tried out runs here too.
+            "ORDERFLOW_WEBHOOK_ALLOW_LOOPBACK": "true",
+            # Nobody needs to be held back on a machine of one's own.
+            "ORDERFLOW_REQUESTS_PER_MINUTE": "0",
+            "ORDERFLOW_DOCUMENTS_URL": str(self.documents),
             **os.environ,
             **self.addresses,
             "PYTHONUNBUFFERED": "1",
             "ORDERFLOW_PUBLIC_URL": self.api_url,
-            # Mails stay on this machine, whatever mail server the shell is configured for.
+            # Mails and SMS stay on this machine, whatever the shell is configured for.
             "ORDERFLOW_SMTP_HOST": LOOPBACK,
             "ORDERFLOW_SMTP_PORT": str(smtp_port),
             "ORDERFLOW_SMTP_SECURITY": "none",
             **self._environment,
         }
-        for name in ("ORDERFLOW_SMTP_USERNAME", "ORDERFLOW_SMTP_PASSWORD"):
+        for name in (
+            "ORDERFLOW_SMTP_USERNAME",
+            "ORDERFLOW_SMTP_PASSWORD",
+            "ORDERFLOW_TWILIO_ACCOUNT_SID",
+            "ORDERFLOW_API_KEY",  # for clients; no app has use for it
+        ):
             environment.pop(name, None)
         sink = ("apps.cli.local.mail_sink", "--port", str(smtp_port), "--directory", str(self.mails))
         self.supervisor.add("mail", [sys.executable, "-m", *sink], environment)
