@@ -19,6 +19,7 @@ from apps.documents import api as documents
 from apps.documents.mongo import DOCUMENTS as DOCUMENT_DOCUMENTS
 from apps.documents.mongo import MongoCatalogue
 from apps.documents.store import DocumentStore
+from apps.ingress.openapi import complete, operation_id
 from apps.kit.access import Caller
 from apps.kit.answers import AnswerHeaders
 from apps.kit.broker import EventBroker
@@ -112,6 +113,7 @@ api = FastAPIOffline(
     lifespan=lifespan,
     docs_url="/docs" if get_settings().environment == "development" else None,
     redoc_url=None,
+    generate_unique_id_function=operation_id,
     # Placing an order is no management: the order itself is the record of it.
     dependencies=[Depends(audited(but_for={"/v1/orders"}))],
     license_info={"name": "MIT", "identifier": "MIT"},
@@ -132,6 +134,7 @@ api.include_router(orders.router)
 api.include_router(recovery.router)
 api.include_router(webhooks.router)
 api.include_router(documents.router)
+complete(api)
 
 
 @api.get("/health/live", tags=["operation"], summary="The process answers")

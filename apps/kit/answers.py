@@ -13,8 +13,7 @@ from structlog.contextvars import bound_contextvars
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,128}")
 _INLINE_SCRIPT = re.compile(rb"<script>(.*?)</script>", re.DOTALL)
-_FRAMED_BY_NOBODY = "frame-ancestors 'none'"
-_NOTHING = f"default-src 'none'; {_FRAMED_BY_NOBODY}"
+_NOTHING = "default-src 'none'; frame-ancestors 'none'"
 _PAGE = (
     f"{_NOTHING}; base-uri 'none'; form-action 'none'; connect-src 'self'; "
     "img-src 'self' data:; style-src 'self' 'unsafe-inline'; script-src 'self'"
@@ -53,13 +52,9 @@ class AnswerHeaders:
                 headers = MutableHeaders(scope=message)
                 for name, value in answer_headers(state).items():
                     headers.setdefault(name, value)
-                kind = headers.get("Content-Type", "")
-                if kind.startswith("text/html"):
+                if headers.get("Content-Type", "").startswith("text/html"):
                     page = message  # its policy depends on the body
                     return
-                if kind == "application/pdf":
-                    # Browsers show it by a page of their own, which the policy would stop too.
-                    headers["Content-Security-Policy"] = _FRAMED_BY_NOBODY
             elif page is not None:
                 MutableHeaders(scope=page)["Content-Security-Policy"] = _policy_of(message.get("body", b""))
                 await send(page)

@@ -98,7 +98,7 @@ def install_problem_handlers(api: FastAPI) -> None:
     async def store_unavailable(_request: Request, error: PyMongoError) -> JSONResponse:
         log.warning("MongoDB did not serve a request", error=type(error).__name__)
         return problem_response(
-            503, "The order store is out of reach; try again, with the same Idempotency-Key."
+            503, "MongoDB is out of reach; try again, an order with the same Idempotency-Key."
         )
 
     @api.exception_handler(Exception)

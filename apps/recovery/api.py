@@ -108,7 +108,8 @@ async def list_groups(archive: Archive, wanted: Filter) -> DeadLetterGroups:
     return DeadLetterGroups(groups=[DeadLetterGroup.model_validate(group) for group in groups])
 
 
-@router.get("/{dead_letter_id}", summary="One dead letter with its body", responses=_NOT_FOUND)
+# The converter keeps `/replay` and `/discard` from being taken for ids.
+@router.get("/{dead_letter_id:uuid}", summary="One dead letter with its body", responses=_NOT_FOUND)
 async def show_dead_letter(dead_letter_id: UUID, archive: Archive) -> DeadLetterView:
     """The message as it was sent, why it died, and what was done about it."""
     letter = await _find(archive, dead_letter_id)

@@ -22,7 +22,7 @@ class Many(BaseModel):
         description="Those of one group.",
         examples=[EXAMPLE_FINGERPRINT],
     )
-    all: bool = Field(default=False, description="All; instead of a fingerprint.")
+    all: bool = Field(default=False, strict=True, description="All; instead of a fingerprint.")
     limit: int = Field(default=BULK_LIMIT, ge=1, le=BULK_LIMIT, description="Most in one request.")
     cursor: str | None = Field(default=None, description="`next_cursor` of the answer before.")
 
@@ -36,7 +36,7 @@ class Many(BaseModel):
 class ReplayMany(Many):
     """A request to replay many."""
 
-    force: bool = Field(default=False, description="Also to queues that nobody consumes now.")
+    force: bool = Field(default=False, strict=True, description="Also to queues that nobody consumes now.")
 
 
 class Discard(BaseModel):

@@ -96,7 +96,7 @@ class EndpointChanges(BaseModel):
     url: Url = ""
     event_types: EventTypes = []
     description: Description = None
-    enabled: bool = Field(default=True, description="Whether anything is delivered to it.")
+    enabled: bool = Field(default=True, strict=True, description="Whether anything is delivered to it.")
 
 
 class EndpointView(BaseModel):

@@ -33,8 +33,14 @@ AT_LEAST_PASSED = 3
 PREFETCH = 2
 """Few messages are with a consumer, so that others wait in its queue."""
 STUCK_SOON = {"ORDERFLOW_STUCK_AFTER_SECONDS": "4"}
-# No poison: what is missed is sent again by order, and poison is none.
-ORDERS_ONLY: dict[str, float] = {"rate": 20, "http_share": 1, "poison_share": 0, "cancel_share": 0}
+# No poison: what is missed is sent again by order, and poison is none. All are served, however many.
+ORDERS_ONLY: dict[str, float] = {
+    "rate": 20,
+    "units": 100_000,
+    "http_share": 1,
+    "poison_share": 0,
+    "cancel_share": 0,
+}
 Awaited = tuple[str, ...]
 """What the list of stuck orders says of one of them."""
 Binding = tuple[str, str]

@@ -425,10 +425,15 @@ async def test_unknown_route(client: httpx.AsyncClient) -> None:
 
 
 async def test_wrong_method(client: httpx.AsyncClient) -> None:
-    """405 says which method there is instead."""
-    answer = await client.delete("/v1/orders")
-    problem(answer, 405)
-    assert answer.headers["allow"] == "POST"
+    """405 says which methods there are instead, all of them and those of this very path."""
+    for path, methods in (
+        ("/v1/orders", "GET, POST"),
+        (f"/v1/orders/{uuid4()}", "GET"),
+        ("/v1/dead-letters/replay", "POST"),
+    ):
+        answer = await client.put(path)
+        problem(answer, 405)
+        assert answer.headers["allow"] == methods
 
 
 async def test_pages_miss_and_repeat_nothing(client: httpx.AsyncClient, book: OrderBookInMemory) -> None:

@@ -1,0 +1,31 @@
+"""The API keeps what its OpenAPI document says, whatever is sent to it."""
+
+import asyncio
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import SETTINGS
+
+from apps.cli.api_client import bearer
+from apps.cli.local.stack import LocalStack
+
+SECONDS = 120
+"""Of generated requests; a run without end of its own would take hours."""
+
+
+@pytest.mark.timeout(600)
+async def test_no_request_breaks_the_api_or_its_document(tmp_path: Path) -> None:
+    """No 5xx and no answer that the document does not describe, also along the links between operations."""
+    async with LocalStack(tmp_path / "system", environment=SETTINGS) as stack:
+        key = bearer(stack.api_key)["Authorization"]
+        run = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "schemathesis.cli", "run", f"{stack.api_url}/openapi.json"),
+            *("--checks", "all", "--phases", "examples,coverage,fuzzing,stateful"),
+            *("--max-time", str(SECONDS), "--header", f"Authorization:{key}", "--no-color"),
+            cwd=tmp_path,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        said, _ = await run.communicate()
+    assert run.returncode == 0, said.decode()[-20_000:]
