@@ -6,22 +6,19 @@ import shutil
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
-from datetime import datetime
-from decimal import Decimal
+from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import quantiles
 from typing import Annotated, Any
 
 import httpx
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 from apps.cli.api_client import bearer
-from apps.cli.books import Account, Stores, expected
-from apps.cli.demo_plan import CANCELLED, SAMPLE, initial_levels, money, sample_orders, web_orders
+from apps.cli.books import Stores, expected
+from apps.cli.demo_plan import CANCELLED, SAMPLE, initial_levels, sample_orders, web_orders
 from apps.cli.demo_receiver import Receiver, receiving
+from apps.cli.demo_report import audit, show
 from apps.cli.errors import UsageError
 from apps.cli.local.stack import WORKERS, LocalStack
 from apps.cli.output import progress, result
@@ -140,8 +137,8 @@ async def _exercise(
             await _follow(count, goal, lambda done, task=task: bar.update(task, completed=done))  # type: ignore[misc]
         orders = await _timelines(stack, run)
     found = await asyncio.to_thread(stores.account, levels, _pdfs(stack), len(receiver.verified))
-    _show(found, run, orders, stack)
-    return _audit(wanted, found)
+    show(found, run.sent_at, orders, sum(stack.supervisor.restarts(name) for name in _KILLABLE))
+    return audit(wanted, found)
 
 
 async def _register(api: httpx.AsyncClient, receiver: Receiver) -> None:
@@ -219,49 +216,6 @@ async def _timelines(stack: LocalStack, run: _Run) -> list[dict[str, Any]]:
             await _until_answered(lambda order_id=order_id: api.get(f"/v1/orders/{order_id}"))  # type: ignore[misc]
             for order_id in run.sent_at
         ]
-
-
-def _show(found: Account, run: _Run, orders: list[dict[str, Any]], stack: LocalStack) -> None:
-    told_at = {
-        order["order_id"]: datetime.fromisoformat(entry["at"]).timestamp()
-        for order in orders
-        for entry in reversed(order["timeline"])  # of several, the first
-        if entry["event"] == "NotificationSent"
-    }
-    latencies = sorted(told_at[order_id] - run.sent_at[order_id] for order_id in told_at)
-    table = Table(title="What came of it", show_header=False)
-    table.add_row("Orders notified", f"{found.notified}")
-    table.add_row("Orders rejected", f"{found.rejected}")
-    table.add_row("Orders cancelled", f"{found.cancelled}")
-    ended = found.notified + found.rejected + found.cancelled
-    table.add_row("Orders under way", f"{found.orders - ended}")
-    table.add_row("Units reserved", f"{found.units_reserved:,}")
-    table.add_row("Invoices", f"{found.invoices}, {money(found.invoiced)}; {found.credit_notes} void")
-    table.add_row("Mails and SMS", f"{found.mails} and {found.texts}")
-    table.add_row("PDFs and webhooks", f"{found.documents} and {found.webhooks}")
-    if len(latencies) > 1:
-        percentiles = quantiles(latencies, n=100, method="inclusive")
-        took = max(told_at.values()) - min(run.sent_at.values())
-        table.add_row(
-            "OrderCreated to NotificationSent", f"p50 {percentiles[49]:.2f} s, p99 {percentiles[98]:.2f} s"
-        )
-        table.add_row("Orders per second", f"{len(latencies) / took:.1f}")
-    if restarts := sum(stack.supervisor.restarts(name) for name in _KILLABLE):
-        table.add_row("Apps restarted", f"{restarts}")
-    result.print(table)
-
-
-def _audit(wanted: Account, found: Account) -> bool:
-    """Compare both accounts, say so, and return whether they agree."""
-    table = Table("Books", "from the CSV", "in the stores", "")
-    for each in fields(Account):
-        want, have = getattr(wanted, each.name), getattr(found, each.name)
-        shown = (money(want), money(have)) if isinstance(want, Decimal) else (f"{want:,}", f"{have:,}")
-        table.add_row(each.name.replace("_", " "), *shown, "ok" if want == have else "[red]differs[/red]")
-    result.print(table)
-    balanced = wanted == found
-    result.print("[green]The books balance.[/green]" if balanced else "[red]The books do not balance.[/red]")
-    return balanced
 
 
 def _empty(home: Path) -> None:
