@@ -28,8 +28,8 @@ async def test_clock_an_hour_off(scenario: Scenario, seconds: int) -> None:
         async with system.load(rate=15, orders=120) as load:
             await load.accepted(30)
             await proxy.cut()
-            await system.wait_for("order waits for RabbitMQ", "api")
-            await system.wait_for("order waits for RabbitMQ", "api-2")
+            await system.wait_for("event waits for RabbitMQ", "api")
+            await system.wait_for("event waits for RabbitMQ", "api-2")
             await proxy.heal()
             await scenario.recovered(system, load)
         await scenario.passes(system, load)

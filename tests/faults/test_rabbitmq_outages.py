@@ -107,7 +107,7 @@ async def outlives(
             async with outage(system.services.rabbitmq):
                 posted_before = load.answers["202"]
                 over = asyncio.create_task(asyncio.sleep(lasts_seconds))
-                await system.wait_for("order waits for RabbitMQ", "api")
+                await system.wait_for("event waits for RabbitMQ", "api")
                 if is_cut_off:
                     await system.turns_red("stock")
                 await over
@@ -152,7 +152,7 @@ async def test_broker_killed_with_messages_in_a_retry_level(scenario: Scenario) 
                 await adjust(publisher, sku, "add", -1)
             await until_waiting(system, "retry.10000ms", write_offs)
             async with killed(system.services.rabbitmq):
-                await system.wait_for("order waits for RabbitMQ", "api")
+                await system.wait_for("event waits for RabbitMQ", "api")
             await adjust(publisher, sku, "add", write_offs)
             await publisher.close()
             await scenario.recovered(system, load)
