@@ -1,6 +1,6 @@
 """A worker process: a FastStream app with health and metrics over HTTP that drains before it stops."""
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
@@ -26,6 +26,8 @@ from apps.kit.signals import stop_on_sigterm
 Adapters = Callable[[], AbstractAsyncContextManager[Mapping[str, Any]]]
 """Opens what an app's handlers take as arguments, by their names in the context; `database` is checked."""
 
+Hook = Callable[[], Awaitable[None]]
+
 log = get_logger()
 
 _JSON = {"content-type": "application/json"}
@@ -42,10 +44,18 @@ def specification(*brokers: EventBroker, title: str, description: str) -> AsyncA
     )
 
 
-def worker(broker: EventBroker, description: str, adapters: Adapters) -> AsgiFastStream:
+def worker(
+    broker: EventBroker, description: str, adapters: Adapters, *, on_stop: Sequence[Hook] = ()
+) -> AsgiFastStream:
     """The app that `faststream run` starts.
 
     Serves `/health/live`, `/health/ready` (503 with the reasons while something is missing) and `/metrics`.
+
+    Args:
+        broker: what it consumes.
+        description: one sentence about it.
+        adapters: what its handlers need.
+        on_stop: called as soon as it is told to stop, before its handlers are waited for.
     """
     hold_back_uvicorn()
     checks: dict[str, Check] = {
@@ -86,6 +96,6 @@ def worker(broker: EventBroker, description: str, adapters: Adapters) -> AsgiFas
         ],
         logger=None,
         lifespan=lifespan,
-        on_shutdown=[broker.stop_consuming],
+        on_shutdown=[*on_stop, broker.stop_consuming],
         specification=specification(broker, title=f"Orderflow {broker.app}", description=description),
     )

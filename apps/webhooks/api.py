@@ -70,7 +70,11 @@ async def show_endpoint(endpoint_id: UUID, webhooks: Webhooks) -> EndpointView:
 
 @router.patch("/webhook-endpoints/{endpoint_id}", summary="Change a webhook endpoint", responses=_NOT_FOUND)
 async def change_endpoint(endpoint_id: UUID, changes: EndpointChanges, webhooks: Webhooks) -> EndpointView:
-    """What is left out stays. Enabled again, it also receives what is still waiting for it."""
+    """What is left out stays. Enabled again, it also receives what is still waiting for it.
+
+    What happened while it was disabled for its failures is in its log as failed, and can be resent. Of the
+    time that it is disabled by hand, nothing is kept.
+    """
     given = changes.model_dump(exclude_unset=True)
     return EndpointView.of(_found(await webhooks.change(endpoint_id, given), endpoint_id))
 

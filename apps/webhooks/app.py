@@ -47,12 +47,24 @@ async def adapters() -> AsyncIterator[Mapping[str, Any]]:
         async def announce(event: Event) -> None:
             await publish(broker, event)
 
-        async with Deliverer(outbox, MongoCondition(engine), sender, announce, attempts).running():
-            yield {"database": engine, "outbox": outbox}
+        deliverer = Deliverer(outbox, MongoCondition(engine), sender, announce, attempts)
+        async with deliverer.running():
+            yield {"database": engine, "outbox": outbox, "deliverer": deliverer}
+
+
+async def stop_claiming() -> None:
+    """What is due waits for another process, while this one ends what it has begun."""
+    deliverer: Deliverer = broker.context.get("deliverer")
+    deliverer.stop_claiming()
 
 
 broker = EventBroker("webhooks")
-app = worker(broker, "Delivers events to customers' systems over HTTP, signed.", adapters)
+app = worker(
+    broker,
+    "Delivers events to customers' systems over HTTP, signed.",
+    adapters,
+    on_stop=[stop_claiming],
+)
 attempts = Counter(
     "orderflow_webhook_attempts",
     "Attempts at webhook deliveries.",

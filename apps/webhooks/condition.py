@@ -10,32 +10,39 @@ from pymongo import ReturnDocument
 
 from apps.kit.clock import utc_now
 from apps.kit.settings import get_settings
-from apps.webhooks.domain import Attempt
+from apps.webhooks.domain import Attempt, longest_silence
 from apps.webhooks.mongo import Endpoint
 from contracts import DisabledReason, WebhookEndpointDisabled
 
 
 class MongoCondition:
-    """The condition of each endpoint over MongoDB; its document is the outbox of its announcement."""
+    """The condition of each endpoint over MongoDB; its document is the outbox of its announcements."""
 
     def __init__(self, engine: AIOEngine) -> None:
         self._endpoints = engine.get_collection(Endpoint)
 
     async def succeeded(self, endpoint: Endpoint) -> None:
         """The endpoint has taken something."""
-        if endpoint.failing_since is not None:
-            await self._endpoints.update_one(
-                {"_id": endpoint.id}, {"$set": {"failing_since": None, "last_error": None}}
-            )
+        # By what is stored now: another attempt may have failed since the endpoint was read.
+        await self._endpoints.update_one(
+            {"_id": endpoint.id, "failing_since": {"$ne": None}},
+            {"$set": {"failing_since": None, "last_error": None}},
+        )
 
     async def failed(self, endpoint: Endpoint, attempt: Attempt) -> bool:
         """The endpoint has not taken something; returns whether it is disabled for it."""
+        settings = get_settings()
+        silent_since = attempt.at - longest_silence(settings.webhook_retry_delays_seconds)
+        first_of_run = {"$ifNull": ["$failing_since", attempt.at]}
         document = await self._endpoints.find_one_and_update(
             {"_id": endpoint.id, "enabled": True},
             [
                 {
                     "$set": {
-                        "failing_since": {"$ifNull": ["$failing_since", attempt.at]},
+                        "failing_since": {
+                            "$cond": [{"$gt": ["$last_failed_at", silent_since]}, first_of_run, attempt.at]
+                        },
+                        "last_failed_at": attempt.at,
                         "last_error": {"$literal": attempt.outcome},
                     }
                 }
@@ -45,7 +52,7 @@ class MongoCondition:
         if document is None:
             return True
         since = document["failing_since"]
-        patience = timedelta(seconds=get_settings().webhook_disable_after_seconds)
+        patience = timedelta(seconds=settings.webhook_disable_after_seconds)
         if attempt.is_gone:
             return await self._disable(endpoint, {}, DisabledReason.GONE, attempt)
         if attempt.at - since >= patience:
@@ -54,14 +61,18 @@ class MongoCondition:
 
     async def unannounced(self) -> Sequence[WebhookEndpointDisabled]:
         """Announcements that are not confirmed yet."""
-        found = self._endpoints.find({"announcement": {"$ne": None}}, {"announcement": 1})
-        return [WebhookEndpointDisabled.model_validate(document["announcement"]) async for document in found]
+        found = self._endpoints.find({"announcements.0": {"$exists": True}}, {"announcements": 1})
+        return [
+            WebhookEndpointDisabled.model_validate(announcement)
+            async for document in found
+            for announcement in document["announcements"]
+        ]
 
     async def announced(self, event: WebhookEndpointDisabled) -> None:
         """RabbitMQ has confirmed it."""
         await self._endpoints.update_one(
-            {"_id": event.endpoint_id, "announcement.disabling_id": str(event.disabling_id)},
-            {"$set": {"announcement": None}},
+            {"_id": event.endpoint_id},
+            {"$pull": {"announcements": {"disabling_id": str(event.disabling_id)}}},
         )
 
     async def _disable(
@@ -79,12 +90,8 @@ class MongoCondition:
         changed = await self._endpoints.update_one(
             {"_id": endpoint.id, "enabled": True, "url": endpoint.url, **unless_changed},
             {
-                "$set": {
-                    "enabled": False,
-                    "disabled_at": now,
-                    "disabled_reason": reason,
-                    "announcement": event.model_dump(mode="json"),
-                }
+                "$set": {"enabled": False, "disabled_at": now, "disabled_reason": reason},
+                "$push": {"announcements": event.model_dump(mode="json")},
             },
         )
         return changed.modified_count == 1

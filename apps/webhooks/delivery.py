@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -45,6 +46,7 @@ class Deliverer:
         self._publish = publish
         self._attempts = attempts
         self._most = settings.webhook_concurrency
+        self._most_to_others = self._most - self._most // 4
         self._most_per_endpoint = settings.webhook_concurrency_per_endpoint
         self._delays_seconds = settings.webhook_retry_delays_seconds
         self._drain_seconds = settings.drain_timeout_seconds
@@ -53,8 +55,11 @@ class Deliverer:
         self._running_of: Counter[UUID] = Counter()
         self._answering: set[UUID] = set()
         """Endpoints that took what they were last sent by this process."""
-        self._last = _BEFORE_ALL
+        self._last = {True: _BEFORE_ALL, False: _BEFORE_ALL}
+        """Whose turn was the latest, where all take turns and where only those do that answer."""
         self._freed = asyncio.Event()
+        self._end_by: float | None = None
+        """When attempts have to end, by the monotonic clock; None until this process is to stop."""
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -63,20 +68,27 @@ class Deliverer:
         try:
             yield
         finally:
+            end_by = self.stop_claiming()
             for loop in loops:
                 loop.cancel()
             await asyncio.gather(*loops, return_exceptions=True)
             if attempts := list(self._running):
-                await asyncio.wait(attempts, timeout=self._drain_seconds)
+                await asyncio.wait(attempts, timeout=max(0, end_by - time.monotonic()))
                 for attempt in attempts:
                     attempt.cancel()
                 await asyncio.gather(*attempts, return_exceptions=True)
 
+    def stop_claiming(self) -> float:
+        """Leave to others what is due; the drain timeout begins, unless it has. Returns when it is over."""
+        if self._end_by is None:
+            self._end_by = time.monotonic() + self._drain_seconds
+        return self._end_by
+
     async def _deliver(self) -> None:
-        while True:
+        while self._end_by is None:
             self._freed.clear()
             try:
-                while len(self._running) < self._most and (delivery := await self._claim()):
+                while self._has_room() and (delivery := await self._claim()):
                     self._start(delivery)
             except PyMongoError as error:
                 log.warning("deliveries wait", error=type(error).__name__)
@@ -89,17 +101,26 @@ class Deliverer:
                 async with asyncio.timeout(_POLL_SECONDS):
                     await self._freed.wait()
 
+    def _has_room(self) -> bool:
+        return self._end_by is None and len(self._running) < self._most
+
     async def _claim(self) -> Delivery | None:
-        """The next due delivery, the endpoints taking turns."""
+        """The next due delivery, the endpoints taking turns; some places are only for those that answer."""
+        to_others = sum(
+            count for endpoint_id, count in self._running_of.items() if endpoint_id not in self._answering
+        )
+        is_for_all = to_others < self._most_to_others
+        among = None if is_for_all else self._answering
         full = [
             endpoint_id
             for endpoint_id, count in self._running_of.items()
             if count >= (self._most_per_endpoint if endpoint_id in self._answering else 1)
         ]
-        delivery = await self._outbox.claim(self._last, full, self._lease)
-        if delivery is None and self._last != _BEFORE_ALL:
-            delivery = await self._outbox.claim(_BEFORE_ALL, full, self._lease)
-        self._last = delivery.endpoint_id if delivery else _BEFORE_ALL
+        after = self._last[is_for_all]
+        delivery = await self._outbox.claim(after, self._lease, passed_over=full, among=among)
+        if delivery is None and after != _BEFORE_ALL:
+            delivery = await self._outbox.claim(_BEFORE_ALL, self._lease, passed_over=full, among=among)
+        self._last[is_for_all] = delivery.endpoint_id if delivery else _BEFORE_ALL
         return delivery
 
     def _start(self, delivery: Delivery) -> None:

@@ -22,6 +22,7 @@ TEST_TOPIC = "webhook.test.v1"
 """The type of what `test` sends; no event of ours."""
 JITTER = 0.2
 _LONGEST_RETRY_AFTER = timedelta(hours=10)
+_DAY = timedelta(days=1)
 
 
 class State(StrEnum):
@@ -112,6 +113,11 @@ def next_attempt_at(
     due_at = attempt.at + timedelta(seconds=delays_seconds[tries - 1] * (1 + JITTER * spread))
     wanted = retry_after(attempt.retry_after, attempt.at)
     return max(due_at, min(wanted, attempt.at + _LONGEST_RETRY_AFTER)) if wanted else due_at
+
+
+def longest_silence(delays_seconds: Sequence[float]) -> timedelta:
+    """The most between two failures of one run: a day, or more if the schedule has such pauses."""
+    return max(_DAY, 2 * timedelta(seconds=max(delays_seconds, default=0)))
 
 
 def retry_after(header: str | None, now: datetime) -> datetime | None:

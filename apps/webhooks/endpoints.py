@@ -79,12 +79,13 @@ class MongoEndpoints:
     async def change(self, endpoint_id: UUID, changes: Mapping[str, Any]) -> Endpoint | None:
         """Change some fields; None if there is no such endpoint.
 
-        Another URL, or being enabled again, wipes the failures out.
+        Another URL, or being enabled again, wipes the failures out. Enabled or disabled by hand, that it was
+        disabled for its failures is forgotten.
         """
         changes = dict(changes)
         if "url" in changes or changes.get("enabled"):
             changes |= {"failing_since": None, "last_error": None}
-        if changes.get("enabled"):
+        if "enabled" in changes:
             changes |= {"disabled_at": None, "disabled_reason": None}
         if not changes:
             return await self.find(endpoint_id)
@@ -139,8 +140,9 @@ class MongoEndpoints:
                 {"created_at": {"$lt": after.created_at}},
                 {"created_at": after.created_at, "_id": {"$lt": after.id}},
             ]
-        found = self._deliveries.find(query).sort(NEWEST_FIRST).limit(limit)
-        return [Delivery.model_validate_doc(document) async for document in found]
+        # Nobody is shown the bodies, which are all but a little of it.
+        found = self._deliveries.find(query, {"body": 0}).sort(NEWEST_FIRST).limit(limit)
+        return [Delivery.model_validate_doc({**document, "body": b""}) async for document in found]
 
     async def delivery(self, delivery_id: UUID) -> Delivery | None:
         document = await self._deliveries.find_one({"_id": delivery_id})

@@ -1,5 +1,6 @@
 """Webhooks in MongoDB: endpoints, and one document per delivery, which is its own queue entry and log."""
 
+import asyncio
 from collections.abc import Collection, Sequence
 from datetime import timedelta
 from typing import Any
@@ -18,6 +19,8 @@ from apps.webhooks.domain import Attempt, State, body_of, delivery_id, wants
 from contracts import Event
 
 _KEPT_ATTEMPTS = 50
+_LARGEST_GROUP = 10
+"""Events in one write: each may become a delivery to every endpoint."""
 NEWEST_FIRST = [("created_at", DESCENDING), ("_id", DESCENDING)]
 
 
@@ -34,12 +37,14 @@ class Endpoint(Model):
     """The present secret, encrypted, then the one before it and until when that is valid."""
     created_at: AwareDatetime
     failing_since: AwareDatetime | None = None
-    """The first failure since the last success."""
+    """The first failure of the present run of failures."""
+    last_failed_at: AwareDatetime | None = None
     last_error: str | None = None
     disabled_at: AwareDatetime | None = None
+    """When it was disabled for its failures; None if somebody did it."""
     disabled_reason: str | None = None
-    announcement: dict[str, Any] | None = None
-    """The WebhookEndpointDisabled that RabbitMQ has not confirmed yet."""
+    announcements: list[dict[str, Any]] = []
+    """Each WebhookEndpointDisabled that RabbitMQ has not confirmed yet."""
 
     model_config = {"collection": "endpoints"}
 
@@ -104,21 +109,24 @@ class MongoOutbox:
     def __init__(self, engine: AIOEngine) -> None:
         self._endpoints = engine.get_collection(Endpoint)
         self._deliveries = engine.get_collection(Delivery)
-        self._events = GroupCommit(self._add_group)
+        self._events = GroupCommit(self._add_group, _LARGEST_GROUP)
 
     async def add(self, event: Event) -> None:
         await self._events.add(event)
 
     async def _add_group(self, events: Sequence[Event]) -> Sequence[None]:
-        endpoints = await self._endpoints.find({"enabled": True}, {"event_types": 1}).to_list(None)
+        # Also for those that were disabled for their failures: there it ends as failed, and can be resent.
+        receiving = {"$or": [{"enabled": True}, {"disabled_at": {"$ne": None}}]}
+        endpoints = await self._endpoints.find(receiving, {"event_types": 1}).to_list(None)
         # By id, since one group may hold the same event twice.
-        fresh = {
-            delivery.id: delivery.model_dump_doc()
-            for event in events
-            for endpoint in endpoints
-            if wants(endpoint["event_types"], event.topic)
-            for delivery in [new_delivery(endpoint["_id"], event.event_id, event.topic, body_of(event))]
-        }
+        fresh: dict[UUID, dict[str, Any]] = {}
+        for event in events:
+            if wanted_by := [one["_id"] for one in endpoints if wants(one["event_types"], event.topic)]:
+                body = body_of(event)
+                for endpoint_id in wanted_by:
+                    delivery = new_delivery(endpoint_id, event.event_id, event.topic, body)
+                    fresh[delivery.id] = delivery.model_dump_doc()
+                    await asyncio.sleep(0)  # there may be two hundred, and others wait
         if fresh:
             try:
                 await self._deliveries.insert_many(list(fresh.values()), ordered=False)
@@ -127,16 +135,30 @@ class MongoOutbox:
                     raise
         return [None] * len(events)
 
-    async def claim(self, after: UUID, passed_over: Collection[UUID], lease: timedelta) -> Delivery | None:
+    async def claim(
+        self,
+        after: UUID,
+        lease: timedelta,
+        *,
+        passed_over: Collection[UUID],
+        among: Collection[UUID] | None = None,
+    ) -> Delivery | None:
         """Take the oldest due delivery of the first endpoint behind `after`, for the time of the lease.
 
         Walked from endpoint to endpoint, a thousand waiting deliveries of one are stepped over at once.
+
+        Args:
+            after: the endpoint to look behind.
+            lease: when the claim lapses.
+            passed_over: endpoints that are sent nothing now.
+            among: the only endpoints that are, if given.
         """
         now = utc_now()
+        allowed = {} if among is None else {"$in": list(among)}
         document = await self._deliveries.find_one_and_update(
             {
                 "state": State.PENDING,
-                "endpoint_id": {"$gt": after, "$nin": list(passed_over)},
+                "endpoint_id": {"$gt": after, "$nin": list(passed_over), **allowed},
                 "due_at": {"$lte": now},
             },
             {"$set": {"claim": uuid4(), "due_at": now + lease}},

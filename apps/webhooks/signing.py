@@ -42,14 +42,16 @@ def signed_headers(
 ) -> dict[str, str]:
     """The headers of one attempt: id, its time in Unix seconds, and a signature by each valid secret.
 
+    An older secret that cannot be decrypted signs no more, so that a rotation is the cure for a changed key.
+
     Raises:
-        UnreadableSecretError: a secret cannot be decrypted.
+        UnreadableSecretError: the present secret cannot be decrypted.
     """
     valid = [one["sealed"] for one in stored if one["expires_at"] is None or one["expires_at"] > now]
-    try:
-        opened = [_cipher().decrypt(sealed).decode() for sealed in valid]
-    except InvalidToken:
-        raise UnreadableSecretError from None
+    present, *older = map(_opened, valid)
+    if present is None:
+        raise UnreadableSecretError
+    opened = [present, *filter(None, older)]
     return {
         "content-type": "application/json",
         "user-agent": "Orderflow",
@@ -59,6 +61,14 @@ def signed_headers(
             Webhook(secret).sign(webhook_id, now, body.decode()) for secret in opened
         ),
     }
+
+
+def _opened(sealed: bytes) -> str | None:
+    """The secret; None if it was encrypted with another key than that of the settings."""
+    try:
+        return _cipher().decrypt(sealed).decode()
+    except InvalidToken:
+        return None
 
 
 def _cipher() -> Fernet:

@@ -110,9 +110,13 @@ class EndpointView(BaseModel):
     event_types: list[str] = Field(description="What is delivered; all if empty.")
     enabled: bool = Field(description="Whether anything is delivered.")
     created_at: datetime = Field(description="When it was registered.")
-    failing_since: datetime | None = Field(description="The first failure since the last success.")
+    failing_since: datetime | None = Field(
+        description="The first failure since the last success, or since a day without any attempt."
+    )
     last_error: str | None = Field(description="How the latest failure ended.")
-    disabled_at: datetime | None = Field(description="When it was disabled for its failures.")
+    disabled_at: datetime | None = Field(
+        description="When it was disabled for its failures; null if by hand."
+    )
     disabled_reason: DisabledReason | None = Field(
         description="`gone`: it answered 410. `failing`: nothing was delivered for five days."
     )

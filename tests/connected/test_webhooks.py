@@ -162,7 +162,7 @@ async def test_410_disables_and_other_endpoints_hear_of_it(system: System) -> No
         receiving(answer(410)) as gone,
         receiving() as watcher,
         endpoint(system, watcher, "webhook.endpoint-disabled.v1"),
-        endpoint(system, gone) as registered,
+        endpoint(system, gone, OrderCreated.topic) as registered,
     ):
         await send_test(system, registered)
         (request,) = await watcher.received(1)
@@ -186,6 +186,42 @@ async def test_410_disables_and_other_endpoints_hear_of_it(system: System) -> No
         assert {one.headers["webhook-id"] for one in gone.requests} == {failed["webhook_id"]}
 
 
+async def test_what_happens_while_an_endpoint_is_disabled_can_be_resent(system: System) -> None:
+    """Disabled for its failures it misses nothing for good; disabled by hand it is told nothing."""
+    async with (
+        receiving(answer(410)) as receiver,
+        endpoint(system, receiver, OrderCreated.topic) as registered,
+    ):
+        path = f"{ENDPOINTS}/{registered['endpoint_id']}"
+        await send_test(system, registered)
+        await ended(system, registered, "failed", 1)
+        missed = new_order((f"unknown-{uuid4().hex}", 1))
+        await system.publish(missed)
+
+        async def is_kept() -> dict[str, Any] | None:
+            latest = (await log_of(system, registered))[0]
+            is_missed = latest["webhook_id"] == str(missed.event_id) and latest["state"] == "failed"
+            return latest if is_missed else None
+
+        kept = await eventually(is_kept, "the order that it missed is in its log")
+        assert [attempt["error"] for attempt in kept["attempts"]] == ["the endpoint is disabled"]
+        assert len(receiver.requests) == 1
+
+        receiver.always = answer(200)
+        await system.api.patch(path, json={"enabled": True})
+        resent = await system.api.post(f"/v1/webhook-deliveries/{kept['delivery_id']}/resend")
+        assert resent.status_code == 202
+        *_, request = await receiver.received(2)
+        assert request.headers["webhook-id"] == str(missed.event_id)
+
+        await system.api.patch(path, json={"enabled": False})
+        unwanted = new_order((f"unknown-{uuid4().hex}", 1))
+        await system.publish(unwanted)
+        await system.handled("webhooks", unwanted.order_id, OrderCreated.topic, times=1)
+        log = await log_of(system, registered)
+        assert str(unwanted.event_id) not in {delivery["webhook_id"] for delivery in log}
+
+
 async def test_five_days_of_failure_disable(system: System) -> None:
     """One more failure after five days without any success is the last; one after a success is not."""
     stored = system.database("webhooks")["endpoints"]
@@ -196,7 +232,12 @@ async def test_five_days_of_failure_disable(system: System) -> None:
         endpoint(system, receiver) as registered,
     ):
         mine = {"_id": UUID(registered["endpoint_id"])}
-        long_ago = {"$set": {"failing_since": datetime.now(UTC) - timedelta(days=5, seconds=1)}}
+        now = datetime.now(UTC)
+        since = {
+            "failing_since": now - timedelta(days=5, seconds=1),
+            "last_failed_at": now - timedelta(hours=12),
+        }
+        long_ago = {"$set": since}
         await stored.update_one(mine, long_ago)
         await send_test(system, registered)
         await ended(system, registered, "delivered", 1)
@@ -254,14 +295,14 @@ async def test_announcement_that_a_crash_left_behind_is_published(system: System
             "endpoint_id": registered["endpoint_id"],
         }
         mine = {"_id": UUID(registered["endpoint_id"])}
-        await stored.update_one(mine, {"$set": {"enabled": False, "announcement": left}})
+        await stored.update_one(mine, {"$set": {"enabled": False, "announcements": [left]}})
 
         (request,) = await watcher.received(1)
 
         assert request.content["data"]["disabling_id"] == left["disabling_id"]
 
         async def is_cleared() -> bool:
-            return (await stored.find_one(mine))["announcement"] is None
+            return (await stored.find_one(mine))["announcements"] == []
 
         await eventually(is_cleared, "the announcement is confirmed")
 
@@ -313,6 +354,19 @@ async def test_worker_killed_in_an_attempt_delivers_again(system: System) -> Non
         await ended(system, registered, "delivered", 1)
     assert supervisor.restarts("webhooks") == restarts + 1
     await supervisor.wait_ready(60)
+
+
+async def test_log_does_not_read_the_bodies_that_it_does_not_show(system: System) -> None:
+    """A page holds up to 200 deliveries, each with a body of up to 100 kB and more."""
+    async with receiving() as receiver, endpoint(system, receiver) as registered:
+        sent = await send_test(system, registered)
+        await ended(system, registered, "delivered", 1)
+        deliveries = system.database("webhooks")["deliveries"]
+        await deliveries.update_one({"_id": UUID(sent["delivery_id"])}, {"$unset": {"body": ""}})
+
+        (found,) = await log_of(system, registered)
+
+        assert found["delivery_id"] == sent["delivery_id"]
 
 
 async def test_log_is_paged_and_refuses_a_cursor_of_another(system: System) -> None:

@@ -144,6 +144,7 @@ def test_setting_for_loopback_counts_in_development_only(
     monkeypatch.setenv("ORDERFLOW_RABBITMQ_URL", "amqps://shop:s3cret@rabbitmq.example/")
     monkeypatch.setenv("ORDERFLOW_MONGODB_URL", "mongodb://mongodb.example/?replicaSet=rs0")
     monkeypatch.setenv("ORDERFLOW_SECRET_KEY", "k" * 40)
+    monkeypatch.setenv("ORDERFLOW_PUBLIC_URL", "https://shop.example")
     monkeypatch.setenv("ORDERFLOW_WEBHOOK_ALLOW_LOOPBACK", "true")
     get_settings.cache_clear()
     try:

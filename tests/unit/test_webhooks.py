@@ -20,6 +20,7 @@ from apps.webhooks.domain import (
     Attempt,
     body_of,
     delivery_id,
+    longest_silence,
     next_attempt_at,
     retry_after,
     wants,
@@ -103,6 +104,14 @@ def test_schedule_is_spread_by_a_fifth(tries: int, spread: float) -> None:
     delay = (due_at - NOON).total_seconds()
     assert 0.8 * DELAYS[tries - 1] <= delay + 1e-6
     assert delay <= 1.2 * DELAYS[tries - 1] + 1e-6
+
+
+@pytest.mark.parametrize(("delays", "hours"), [((), 24), (DELAYS, 24), ((5, 172_800), 96)])
+def test_failures_that_belong_together_are_at_most_a_day_apart(
+    delays: tuple[float, ...], hours: float
+) -> None:
+    """No pause of the schedule, spread or put off by a receiver, ends a run of failures."""
+    assert longest_silence(delays) == timedelta(hours=hours)
 
 
 def test_schedule_is_that_of_the_issue_and_ends() -> None:
@@ -192,3 +201,17 @@ def test_stored_secret_cannot_be_read_without_the_key(monkeypatch: pytest.Monkey
 
     with pytest.raises(UnreadableSecretError, match="ORDERFLOW_SECRET_KEY"):
         signed_headers("evt-1", b"{}", stored, utc_now())
+
+
+@pytest.mark.usefixtures("forget_settings")
+def test_rotation_is_the_cure_for_a_changed_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The new secret signs at once, alone: the one before cannot be read, and holds nothing up."""
+    stored = first_secret(new_secret())
+    monkeypatch.setenv("ORDERFLOW_SECRET_KEY", "another key than the one before")
+    get_settings.cache_clear()
+    secret, body = new_secret(), body_of(ORDER)
+
+    headers = signed_headers("evt-1", body, rotated(stored, secret, utc_now()), utc_now())
+
+    Webhook(secret).verify(body, headers)
+    assert len(headers["webhook-signature"].split(" ")) == 1
