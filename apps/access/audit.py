@@ -14,6 +14,8 @@ from apps.kit.access import caller_of
 from apps.kit.clock import utc_now
 
 _CHANGES_NOTHING = frozenset({"GET", "HEAD", "OPTIONS"})
+_ACTION_CHARACTERS = 200
+"""More than any path of ours has; a made-up one may have 64 KB."""
 
 log = get_logger()
 
@@ -42,7 +44,7 @@ def audited(*, but_for: Collection[str]) -> Callable[[Request], Awaitable[None]]
             id=uuid4(),
             at=utc_now(),
             caller=caller.id,
-            action=f"{request.method} {request.url.path}",
+            action=f"{request.method} {request.url.path}"[:_ACTION_CHARACTERS],
             request_id=request.state.request_id,
         )
         await trail.begin(entry)
@@ -58,14 +60,29 @@ class AuditAnswers:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_answered = False
+
         async def written_down(message: Message) -> None:
-            entry = scope.get("state", {}).get("audited")
-            if entry is not None and message["type"] == "http.response.start":
-                try:
-                    await scope["app"].state.audit.end(entry, message["status"])
-                except PyMongoError as error:
-                    # What was asked for is written down; only how it was answered is missing.
-                    log.warning("an answer was not written down", error=type(error).__name__)
+            nonlocal is_answered
+            if message["type"] == "http.response.start":
+                is_answered = True
+                await _write_down(scope, message["status"])
             await send(message)
 
-        await self.app(scope, receive, written_down)
+        try:
+            await self.app(scope, receive, written_down)
+        except Exception:
+            if not is_answered:  # Starlette will, beyond all middleware
+                await _write_down(scope, 500)
+            raise
+
+
+async def _write_down(scope: Scope, status: int) -> None:
+    entry = scope.get("state", {}).get("audited")
+    if entry is None:
+        return
+    try:
+        await scope["app"].state.audit.end(entry, status)
+    except PyMongoError as error:
+        # What was asked for is written down; only how it was answered is missing.
+        log.warning("an answer was not written down", error=type(error).__name__)

@@ -21,6 +21,8 @@ REMEMBERED_SECONDS = 5.0
 """How long a key is believed without asking the store: from then on a revoked key is refused."""
 FAILURES_PER_MINUTE = 60
 """Requests without a valid key that one address may send."""
+GUESSES_AT_ONCE = 4
+"""Look-ups in the store, at any one time, for all addresses past that limit together."""
 _USE_NOTED_EVERY_SECONDS = 60.0
 
 log = get_logger()
@@ -64,6 +66,7 @@ class Authentication:
         self._tokens = tokens
         self._rate = RateLimit(requests_per_minute, clock) if requests_per_minute else None
         self._failures = RateLimit(FAILURES_PER_MINUTE, clock)
+        self._guesses = asyncio.Semaphore(GUESSES_AT_ONCE)
         self._clock = clock
         self._known: dict[str, tuple[ApiKey, float]] = {}
         self._noted: dict[str, float] = {}
@@ -115,9 +118,13 @@ class Authentication:
         known, until = self._known.get(prefix, (None, 0.0))
         if known is not None and self._clock() < until:
             return known
-        # Whoever guesses must not keep the store busy; keys that were seen before still get through.
         if known is None and self._failures.is_spent(address):
-            return None
+            # Guessers must neither keep the store busy nor lock out a valid key behind the same address.
+            async with self._guesses:
+                return await self._look_up(prefix)
+        return await self._look_up(prefix)
+
+    async def _look_up(self, prefix: str) -> ApiKey | None:
         asked_at = self._clock()
         key = await self._keys.find(prefix)
         if key is None:

@@ -72,11 +72,15 @@ class MongoKeys:
         """Store what is to be known of a key; of one that is there already only its rights change.
 
         Raises:
+            ValueError: it is no key.
             DuplicateKeyError: another key has the same prefix.
         """
+        prefix = prefix_of(key)
+        if prefix is None:
+            raise ValueError("no key is of this form")
         rights = {"name": name, "scopes": list(scopes), "client": client, "expires_at": expires_at}
         await self._keys.update_one(
-            {"_id": prefix_of(key), "digest": digest_of(key)},
+            {"_id": prefix, "digest": digest_of(key)},
             {"$set": rights, "$setOnInsert": {"created_at": utc_now()}},
             upsert=True,
         )

@@ -96,7 +96,15 @@ class Issuer:
                 found = await _json(http, about["jwks_uri"])
             self._keys = {key.key_id: key for key in jwt.PyJWKSet.from_dict(found).keys}
             self._is_reached = True
-        except (httpx.HTTPError, ValueError, KeyError, TypeError, jwt.PyJWTError) as error:
+        except (
+            httpx.HTTPError,
+            httpx.InvalidURL,
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,  # of JSON that is no object where one belongs
+            jwt.PyJWTError,
+        ) as error:
             self._is_reached = False
             log.warning("the issuer of tokens told no keys", error=str(error) or type(error).__name__)
 

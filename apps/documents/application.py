@@ -3,10 +3,14 @@
 import asyncio
 from concurrent.futures import Executor
 from typing import Protocol, runtime_checkable
+from uuid import UUID
 
 from apps.documents.domain import Paper, Statement, paper_of
 from apps.documents.pdf import render
 from apps.kit.settings import Settings
+
+_UNSTORED_KEPT = 8
+"""Documents, of up to 2 MB, that wait for the store: as many as there are messages, four of each queue."""
 
 
 @runtime_checkable
@@ -44,11 +48,13 @@ class Press:
         self._store = store
         self._threads = threads
         self._settings = settings
+        self._unstored: dict[UUID, bytes] = {}
 
     async def make(self, statement: Statement) -> None:
         """Render and store the document, unless that is done.
 
-        A crash in between stores it once more: under the same path, and with the same bytes.
+        A crash in between stores it once more: under the same path, and with the same bytes. After an outage
+        of the store, the next attempt need not render it again.
 
         Raises:
             NumberTakenError, DocumentNotSetError: there will never be such a document.
@@ -57,7 +63,15 @@ class Press:
         paper = paper_of(statement)
         if not await self._catalogue.claim(paper):
             return
-        loop = asyncio.get_running_loop()
-        content = await loop.run_in_executor(self._threads, render, statement, self._settings)
+        content = self._unstored.get(statement.event_id) or await self._rendered(statement)
         await self._store.put(paper.path, content)
         await self._catalogue.stored(paper, content)
+        self._unstored.pop(statement.event_id, None)
+
+    async def _rendered(self, statement: Statement) -> bytes:
+        loop = asyncio.get_running_loop()
+        content = await loop.run_in_executor(self._threads, render, statement, self._settings)
+        self._unstored[statement.event_id] = content
+        if len(self._unstored) > _UNSTORED_KEPT:
+            del self._unstored[next(iter(self._unstored))]
+        return content

@@ -29,6 +29,13 @@ class HttpMetrics:
         method = scope["method"] if scope["method"] in _METHODS else "other"
         started = perf_counter()
         status = 500
+        is_observed = False
+
+        def observe() -> None:
+            nonlocal is_observed
+            is_observed = True
+            route = getattr(scope.get("route"), "path", "unknown")
+            self.duration.labels(method, route, status).observe(perf_counter() - started)
 
         async def observed(message: Message) -> None:
             nonlocal status
@@ -36,7 +43,11 @@ class HttpMetrics:
                 status = message["status"]
             await send(message)
             if message["type"] == "http.response.body" and not message.get("more_body"):
-                route = getattr(scope.get("route"), "path", "unknown")
-                self.duration.labels(method, route, status).observe(perf_counter() - started)
+                observe()
 
-        await self.app(scope, receive, observed)
+        try:
+            await self.app(scope, receive, observed)
+        except Exception:
+            if not is_observed:  # Starlette answers with 500, beyond all middleware
+                observe()
+            raise

@@ -178,7 +178,11 @@ async def another_ingress(system: System, logs: Path, **settings: str) -> AsyncI
         await supervisor.stop()
 
 
-PRODUCTION = {"ORDERFLOW_ENVIRONMENT": "production", "ORDERFLOW_SECRET_KEY": "s" * 32}
+PRODUCTION = {
+    "ORDERFLOW_ENVIRONMENT": "production",
+    "ORDERFLOW_SECRET_KEY": "s" * 32,
+    "ORDERFLOW_PUBLIC_URL": "https://shop.example",
+}
 
 
 async def test_rate_limit_in_production(system: System, tmp_path: Path) -> None:

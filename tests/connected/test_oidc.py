@@ -35,6 +35,8 @@ class Provider:
     asked: list[str] = field(default_factory=list)
     is_down: bool = False
     claimed_url: str | None = None
+    told_instead: Any = None
+    """Answered where the keys belong."""
 
     def add_key(self, key_id: str) -> None:
         self.keys[key_id] = generate_private_key(65537, 2048)
@@ -43,6 +45,8 @@ class Provider:
         self.asked.append(path)
         if path == "/.well-known/openid-configuration":
             return {"issuer": self.claimed_url or self.url, "jwks_uri": f"{self.url}/keys"}
+        if self.told_instead is not None:
+            return self.told_instead
         return {
             "keys": [
                 jwt.algorithms.RSAAlgorithm.to_jwk(key.public_key(), as_dict=True)
@@ -216,6 +220,18 @@ async def test_issuer_out_of_reach(provider: Provider, issuer: Issuer, clock: Cl
     assert await issuer.caller(provider.token())
     provider.is_down = True
     clock.now += 601
+    assert await issuer.caller(provider.token())
+
+
+@pytest.mark.parametrize("told", [[{}], {"keys": [1]}, {"keys": {}}, "keys", 1], ids=json.dumps)
+async def test_keys_of_no_known_form(provider: Provider, issuer: Issuer, clock: Clock, told: Any) -> None:
+    """Whatever the issuer tells in their place is as if it had not answered."""
+    provider.told_instead = told
+    with pytest.raises(ProblemError) as caught:
+        await issuer.caller(provider.token())
+    assert caught.value.status_code == 503
+    provider.told_instead = None
+    clock.now += 11
     assert await issuer.caller(provider.token())
 
 

@@ -5,22 +5,29 @@ import re
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 import httpx
 import pytest
 from fastapi import Request
+from odmantic import AIOEngine
 from pymongo.errors import ServerSelectionTimeoutError
 
-from apps.access.authentication import FAILURES_PER_MINUTE, REMEMBERED_SECONDS, Authentication
+from apps.access.authentication import (
+    FAILURES_PER_MINUTE,
+    GUESSES_AT_ONCE,
+    REMEMBERED_SECONDS,
+    Authentication,
+)
 from apps.access.domain import digest_of, is_digest_of, new_key, prefix_of
-from apps.access.mongo import ApiKey, AuditEntry
+from apps.access.mongo import ApiKey, AuditEntry, MongoKeys
 from apps.access.rate_limit import RateLimit
 from apps.ingress.api import api
 from apps.kit.access import Caller, Scope
 from apps.kit.clock import utc_now
 from apps.kit.problems import ProblemError
+from apps.orders.api import order_book
 
 OPEN = {("GET", "/health/live"), ("GET", "/health/ready"), ("GET", "/metrics"), ("GET", "/openapi.json")}
 """What anybody may call; the pages at /docs are served in development only."""
@@ -38,10 +45,12 @@ class Clock:
 
 @dataclass
 class KeysInMemory:
-    """Keys, and how often one was looked up."""
+    """Keys, and how often one was looked up, and how many at once."""
 
     keys: dict[str, ApiKey] = field(default_factory=dict)
     looked_up: int = 0
+    busy: int = 0
+    busiest: int = 0
     used: list[str] = field(default_factory=list)
 
     def add(self, *scopes: Scope, **changes: Any) -> str:
@@ -53,6 +62,10 @@ class KeysInMemory:
 
     async def find(self, prefix: str) -> ApiKey | None:
         self.looked_up += 1
+        self.busy += 1
+        self.busiest = max(self.busiest, self.busy)
+        await asyncio.sleep(0)  # gives way, as a store would
+        self.busy -= 1
         return self.keys.get(prefix)
 
     async def mark_used(self, prefix: str, _at: datetime) -> None:
@@ -150,20 +163,42 @@ async def test_use_is_written_down_once_a_minute(keys: KeysInMemory, clock: Cloc
 
 
 async def test_guessing_is_slowed_down_by_address(keys: KeysInMemory, clock: Clock) -> None:
-    """Past the limit an address is told 429 without a look-up; keys in use there and others still work."""
-    key = keys.add(Scope.ORDERS_READ)
+    """Past the limit an address is told 429, and another address is not."""
     authenticate = Authentication(keys, clock=clock)
-    await authenticate(request_with(key))
     for _ in range(FAILURES_PER_MINUTE):
         assert (await refusal(authenticate, new_key())).status_code == 401
-    asked = keys.looked_up
     problem = await refusal(authenticate, new_key())
     assert problem.status_code == 429
     assert int((problem.headers or {})["Retry-After"]) >= 1
-    assert keys.looked_up == asked
-    clock.now += REMEMBERED_SECONDS
-    await authenticate(request_with(key))
     assert (await refusal(authenticate, new_key(), "192.0.2.2")).status_code == 401
+
+
+async def test_guessing_locks_nobody_out(keys: KeysInMemory, clock: Clock) -> None:
+    """A valid key passes behind an address whose guesses are refused, and those take little of the store."""
+    in_use, never_seen = keys.add(Scope.ORDERS_READ), keys.add(Scope.ORDERS_READ)
+    authenticate = Authentication(keys, clock=clock)
+    await authenticate(request_with(in_use))
+    for _ in range(FAILURES_PER_MINUTE):
+        await refusal(authenticate, new_key())
+    keys.busiest = 0
+    guesses = [asyncio.create_task(refusal(authenticate, new_key())) for _ in range(50)]
+    caller = await authenticate(request_with(never_seen))
+    assert {one.status_code for one in await asyncio.gather(*guesses)} == {429}
+    assert caller.id == prefix_of(never_seen)
+    assert keys.busiest == GUESSES_AT_ONCE
+    clock.now += REMEMBERED_SECONDS
+    await authenticate(request_with(in_use))
+
+
+async def test_what_is_no_key_is_not_stored() -> None:
+    """A key that was lost on the way would stand in the store without a name."""
+
+    class NoStore:
+        def get_collection(self, _document: type[ApiKey]) -> None:
+            return None
+
+    with pytest.raises(ValueError, match="no key"):
+        await MongoKeys(cast("AIOEngine", NoStore())).put("", name="orderflow up", scopes=[])
 
 
 async def test_rate_of_a_key(keys: KeysInMemory, clock: Clock) -> None:
@@ -296,6 +331,29 @@ async def test_management_leaves_a_trace(client: httpx.AsyncClient, audit: Audit
     (entry,) = audit.entries.values()
     assert (entry.caller, entry.request_id) == ("k3y", "request-7")
     assert "secret" not in entry.model_dump_json()
+
+
+async def test_a_failure_is_on_record_too(client: httpx.AsyncClient, audit: AuditInMemory) -> None:
+    """Who reads that an action has no status may trust that nobody was answered."""
+
+    async def fault() -> None:
+        raise KeyError("a fault")
+
+    api.state.authenticate = scoped(*Scope)
+    api.dependency_overrides = {order_book: fault}
+    path = f"/v1/orders/{uuid4()}/cancel"
+    answer = await client.post(path, json={"reason": "Ordered by mistake."})
+    api.dependency_overrides = {}
+    assert answer.status_code == 500
+    assert audit.answers == {f"POST {path}": 500}
+
+
+async def test_a_trace_is_short(client: httpx.AsyncClient, audit: AuditInMemory) -> None:
+    """However long a path a caller makes up, the audit log does not grow with it."""
+    api.state.authenticate = scoped()
+    await client.post(f"/v1/dead-letters/{'x' * 60_000}/discard", json={"reason": "none"})
+    (entry,) = audit.entries.values()
+    assert entry.action == f"POST /v1/dead-letters/{'x' * 60_000}"[:200]
 
 
 async def test_what_cannot_be_written_down_is_not_done(

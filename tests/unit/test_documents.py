@@ -7,10 +7,13 @@ import re
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from decimal import ROUND_HALF_UP, Decimal
 from io import BytesIO
 from pathlib import Path
+from typing import Any
+from uuid import uuid4
 
 import pytest
 from pydantic import ValidationError
@@ -258,6 +261,40 @@ async def test_a_document_is_made_once() -> None:
     (content,) = store.contents[path]
     assert content.startswith(b"%PDF-")
     assert catalogue.digests[path] == hashlib.sha256(content).hexdigest()
+
+
+class CountedThreads(ThreadPoolExecutor):
+    """One thread, and how often it was given work."""
+
+    given = 0
+
+    def submit(self, work: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        self.given += 1
+        return super().submit(work, *args, **kwargs)
+
+
+async def test_an_outage_of_the_store_costs_one_rendering() -> None:
+    """However often a document is tried again, it is rendered once; of a backlog only the newest are kept."""
+    store = StoreInMemory()
+    waiting = [statement(order_id=str(uuid4()), number=f"2026-{number:06}") for number in range(8)]
+    with CountedThreads(1) as threads:
+        press = Press(CatalogueInMemory(), store, threads, SHOP)
+        store.outages = 3 * len(waiting)
+        for _ in range(3):
+            for invoice in waiting:
+                with pytest.raises(DependencyUnavailable):
+                    await press.make(invoice)
+        assert threads.given == len(waiting)
+
+        store.outages = 1
+        with pytest.raises(DependencyUnavailable):
+            await press.make(statement())
+        await press.make(waiting[-1])
+        assert threads.given == len(waiting) + 1
+        await press.make(waiting[0])
+        assert threads.given == len(waiting) + 2
+    for invoice in (waiting[0], waiting[-1]):
+        assert store.contents[paper_of(invoice).path] == [render(invoice, SHOP)]
 
 
 async def test_rendering_never_holds_up_the_event_loop() -> None:

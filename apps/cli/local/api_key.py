@@ -9,14 +9,18 @@ from apps.kit.settings import Settings
 
 
 def key_kept_in(home: Path) -> str:
-    """The home's key; the first time it is made."""
-    from apps.access.domain import new_key  # noqa: PLC0415  # commands that need no key start faster
+    """The home's key; the first time it is made, whole or not at all."""
+    from apps.access.domain import new_key, prefix_of  # noqa: PLC0415  # commands that need no key start faster
 
     file = home / "api-key"
-    if not file.exists():
-        file.touch(mode=0o600)
-        file.write_text(new_key())
-    return file.read_text()
+    if file.exists() and prefix_of(key := file.read_text()) is not None:
+        return key
+    key = new_key()
+    unfinished = home / "api-key.new"
+    unfinished.touch(mode=0o600)
+    unfinished.write_text(key)
+    unfinished.replace(file)
+    return key
 
 
 async def make_valid(key: str, mongodb_url: str, database_prefix: str | None) -> None:
