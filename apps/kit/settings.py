@@ -86,7 +86,7 @@ class Settings(BaseSettings):
     webhook_disable_after_seconds: float = Field(default=432_000, gt=0)
     """An endpoint that has failed for so long without a single success is disabled."""
     webhook_concurrency: int = Field(default=50, ge=1, le=1000)
-    """Webhook attempts under way at once in one process."""
+    """Webhook attempts under way at once in one process; a quarter only to endpoints that answer."""
     webhook_concurrency_per_endpoint: int = Field(default=5, ge=1)
     """Of these, to one endpoint that took what it was last sent; any other gets one at a time."""
     webhook_ports: tuple[int, ...] = (443, 8443)
@@ -125,7 +125,8 @@ class Settings(BaseSettings):
     where nothing is said: the second way is for who has no address, or one that is refused for good."""
 
     twilio_account_sid: str | None = Field(default=None, pattern=r"^[A-Za-z0-9]+$")
-    """SMS go out by Twilio, or a provider with its API; without it each is a line in the log."""
+    """SMS go out by Twilio, or a provider with its API; without it each is a line in the log, and in
+    production there are none."""
     twilio_auth_token: SecretStr | None = None
     twilio_from: str | None = None
     """The number that texts come from, or the id of a messaging service, which begins with `MG`."""
@@ -159,6 +160,18 @@ class Settings(BaseSettings):
             if len(self.secret_key.get_secret_value()) < SHORTEST_SECRET_KEY:
                 raise ValueError(
                     f"ORDERFLOW_SECRET_KEY must be set in production ({SHORTEST_SECRET_KEY}+ characters)"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _nothing_in_the_clear_in_production(self) -> Self:
+        if self.environment == "production":
+            for name, url in (("public_url", self.public_url), ("twilio_url", self.twilio_url)):
+                if not url.startswith("https://"):
+                    raise ValueError(f"ORDERFLOW_{name.upper()} must be https in production")
+            if self.smtp_password and self.smtp_security == "none":
+                raise ValueError(
+                    "ORDERFLOW_SMTP_PASSWORD needs ORDERFLOW_SMTP_SECURITY in production: starttls or tls"
                 )
         return self
 

@@ -37,9 +37,11 @@ async def adapters() -> AsyncIterator[Mapping[str, Any]]:
     async with AsyncExitStack() as stack:
         engine = await stack.enter_async_context(open_database("notifications", *DOCUMENTS))
         mailer = await stack.enter_async_context(aclosing(SmtpMailer(settings)))
-        texter: application.Texter = LogTexter()
+        texter: application.Texter | None = None
         if settings.twilio_account_sid:
             texter = await stack.enter_async_context(TwilioTexter(settings))
+        elif settings.environment == "development":
+            texter = LogTexter()
         log = MongoNotificationLog(engine)
         notifier = application.Notifier(messages, mailer, texter, log, settings.notifications)
         yield {"database": engine, "notifier": notifier}

@@ -1,7 +1,7 @@
 """A customer is told each thing once, by e-mail or SMS, and what was done about it is kept."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol, TypeAlias, runtime_checkable
 from uuid import UUID
 from weakref import WeakValueDictionary
@@ -24,6 +24,9 @@ from apps.notifications.messages import Messages
 from contracts import NotificationFailed, NotificationSent, NotificationSkipped
 
 Outcome: TypeAlias = NotificationSent | NotificationSkipped | NotificationFailed
+
+_MOST_REFUSALS = 1000
+"""That a process remembers, the latest; whatever it has forgotten is tried and refused once more."""
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -60,17 +63,25 @@ class NotificationLog(Protocol):
         """The outcome that was recorded, if any."""
 
     async def record(self, outcome: Outcome) -> Outcome:
-        """Keep an outcome; where its id has one already, that one stays. Returns the one that is kept."""
+        """Keep an outcome and return the one that is kept.
+
+        Where its id has one already, that one stays, unless it `lacked_contact` and this one did not.
+        """
+
+
+def lacked_contact(outcome: Outcome) -> bool:
+    """Whether there was no way to the customer, so that another event may yet bring one."""
+    return isinstance(outcome, NotificationSkipped) and outcome.reason == "no_contact"
 
 
 class Notifier:
-    """Tells customers what happened to their orders."""
+    """Tells customers what happened to their orders; without a texter there is no way by SMS."""
 
     def __init__(
         self,
         messages: Messages,
         mailer: Mailer,
-        texter: Texter,
+        texter: Texter | None,
         log: NotificationLog,
         routes: Mapping[Template, Route] | None = None,
     ) -> None:
@@ -81,6 +92,8 @@ class Notifier:
         self._routes = routes or {}  # e-mail, then SMS, for what is not in it
         # What was sent and could not be recorded: a message that waits for the log must not be sent again.
         self._unrecorded: dict[UUID, Outcome] = {}
+        # Likewise, a message that waits for the second way must not try the first again and again.
+        self._refusals: dict[tuple[UUID, Contact], NotificationFailed] = {}
         # A lock lives as long as someone holds or awaits it.
         self._turns: WeakValueDictionary[UUID, asyncio.Lock] = WeakValueDictionary()
 
@@ -90,40 +103,67 @@ class Notifier:
         A crash between sending and recording sends once more: the message then carries the same id.
         """
         identity = notification_id(news.order_id, template_of(news))
+        contacts = self._contacts(news)
         async with self._turns.setdefault(identity, asyncio.Lock()):
-            if known := await self._log.find(identity):
+            known = await self._log.find(identity)
+            if known and not (contacts and lacked_contact(known)):
                 return known
-            outcome = self._unrecorded.get(identity) or await self._send(news, identity)
+            outcome = self._unrecorded.get(identity)
+            if outcome is None or (contacts and lacked_contact(outcome)):
+                outcome = await self._send(news, contacts, identity)
             self._unrecorded[identity] = outcome
             # Another process may have been faster: all announce the same then.
             kept = await self._log.record(outcome)
             del self._unrecorded[identity]
             return kept
 
-    async def _send(self, news: News, identity: UUID) -> Outcome:
+    def _contacts(self, news: News) -> list[Contact]:
+        contacts = contacts_of(news.customer, self._route(news))
+        return [contact for contact in contacts if contact.channel == "email" or self._texter]
+
+    def _route(self, news: News) -> Route:
+        return self._routes.get(template_of(news), "email-then-sms")
+
+    async def _send(self, news: News, contacts: Sequence[Contact], identity: UUID) -> Outcome:
         """Try one way after the other, until one takes the message or all have refused it for good."""
-        about = {
+        outcome: Outcome = NotificationSkipped(
+            notification_id=identity,
+            order_id=news.order_id,
+            template=template_of(news),
+            reason="switched_off" if self._route(news) == "none" else "no_contact",
+            skipped_at=utc_now(),
+        )
+        for contact in contacts:
+            outcome = self._refusals.get((identity, contact)) or await self._try(news, contact, identity)
+            if isinstance(outcome, NotificationSent):
+                break
+        return outcome
+
+    async def _try(
+        self, news: News, contact: Contact, identity: UUID
+    ) -> NotificationSent | NotificationFailed:
+        told = {
             "notification_id": identity,
             "order_id": news.order_id,
             "template": template_of(news),
+            "channel": contact.channel,
+            "recipient": contact.masked,
         }
-        route = self._routes.get(template_of(news), "email-then-sms")
-        outcome: Outcome = NotificationSkipped(
-            **about, reason="switched_off" if route == "none" else "no_contact", skipped_at=utc_now()
-        )
-        for contact in contacts_of(news.customer, route):
-            told = {**about, "channel": contact.channel, "recipient": contact.masked}
-            try:
-                await self._hand_over(news, contact, identity)
-            except MessageRefusedError as refusal:
-                log.warning("refused", channel=contact.channel, reason=str(refusal))
-                outcome = NotificationFailed(**told, reason=str(refusal), failed_at=utc_now())
-            else:
-                return NotificationSent(**told, sent_at=utc_now())
-        return outcome
+        try:
+            await self._hand_over(news, contact, identity)
+        except MessageRefusedError as refusal:
+            log.warning("refused", channel=contact.channel, reason=str(refusal))
+            failed = NotificationFailed(**told, reason=str(refusal), failed_at=utc_now())
+            while len(self._refusals) >= _MOST_REFUSALS:
+                del self._refusals[next(iter(self._refusals))]
+            self._refusals[identity, contact] = failed
+            return failed
+        return NotificationSent(**told, sent_at=utc_now())
 
     async def _hand_over(self, news: News, contact: Contact, identity: UUID) -> None:
         if contact.channel == "email":
             await self._mailer.send(self._messages.mail(news, contact.address))
-        else:
+        elif self._texter is not None:
             await self._texter.send(contact.address, self._messages.sms(news), identity)
+        else:
+            raise LookupError("no contact is an SMS number where there is no texter")

@@ -1,6 +1,6 @@
 """Every message in the customer's language: a template for each kind, language and format says the words."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
@@ -77,17 +77,9 @@ class Messages:
         return text
 
     def _write_examples(self) -> None:
-        """Fail now at what would fail for every customer, a misspelt variable for one."""
-        cancelled = {"reasons": [{"code": RejectionCode.CANCELLED}]}
+        """Fail now at what would fail for some customers, a misspelt variable for one."""
         for locale in ("en", "pt-BR"):
-            told = {"customer": {"id": "1", "name": "Ana", "locale": locale}}
-            for news in (
-                InvoiceIssued.model_validate(InvoiceIssued.example | told),
-                InvoiceVoided.model_validate(InvoiceVoided.example | told),
-                OrderRejected.model_validate(OrderRejected.example | told),
-                OrderRejected.model_validate(OrderRejected.example | told | cancelled),
-                OrderCancelled.model_validate(OrderCancelled.example | told),
-            ):
+            for news in _examples(locale):
                 self.mail(news, "")
                 self.sms(news)
 
@@ -129,6 +121,37 @@ class Messages:
     ) -> str:
         language = language_of(news.customer.locale)
         return self._templates.get_template(f"{template}.{language}.{file_format}").render(view).strip()
+
+
+def _examples(locale: str) -> Iterator[News]:
+    """Every message, with all that its templates may have to show, and without what may be missing."""
+    told = {"customer": {"id": "1", "name": "Ana", "locale": locale}}
+    unnamed = {"customer": {"id": "1", "locale": locale}, "reference": None}
+    issued, voided = InvoiceIssued.example | told, InvoiceVoided.example | told
+    rejected, cancelled = OrderRejected.example | told, OrderCancelled.example | told
+    yield InvoiceIssued.model_validate(issued)
+    yield InvoiceIssued.model_validate(issued | unnamed | _long(issued))
+    yield InvoiceVoided.model_validate(voided)
+    yield InvoiceVoided.model_validate(voided | unnamed | _long(voided))
+    yield OrderCancelled.model_validate(cancelled)
+    yield OrderCancelled.model_validate(cancelled | unnamed)
+    shortage = {"code": RejectionCode.OUT_OF_STOCK, "sku": "71053"}
+    for reason in (
+        shortage | {"requested": 6, "available": 2},
+        shortage | {"requested": 6, "available": 0},
+        shortage | {"requested": 6},
+        shortage,
+        {"code": RejectionCode.UNKNOWN_SKU, "sku": "71053"},
+        {"code": RejectionCode.CANCELLED},
+    ):
+        yield OrderRejected.model_validate(rejected | {"reasons": [reason]})
+    yield OrderRejected.model_validate(rejected | unnamed | {"reasons": [shortage] * (MOST_ROWS + 1)})
+
+
+def _long(invoice: dict[str, Any]) -> dict[str, Any]:
+    """What makes an invoice one with more lines than a mail shows, each free of charge."""
+    line = invoice["lines"][0] | {"unit_price": "0.00", "tax": "0.00"}
+    return {"lines": [line] * (MOST_ROWS + 1), "subtotal": "0.00", "tax": "0.00", "total": "0.00"}
 
 
 def _shortened(text: str, letters: int) -> str:

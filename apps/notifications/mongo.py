@@ -6,11 +6,12 @@ from uuid import UUID
 
 from odmantic import AIOEngine, Field, Model
 from pydantic import AwareDatetime
+from pymongo import ReplaceOne
 from pymongo.errors import BulkWriteError
 
 from apps.kit.batching import GroupCommit
 from apps.kit.mongo import is_duplicate_key
-from apps.notifications.application import Outcome
+from apps.notifications.application import Outcome, lacked_contact
 from contracts import NotificationFailed, NotificationSent, NotificationSkipped
 
 
@@ -55,8 +56,10 @@ class MongoNotificationLog:
                 [_entry(outcome).model_dump_doc() for outcome in outcomes], ordered=False
             )
         except BulkWriteError as error:
-            if not is_duplicate_key(error):  # an entry that is there already stays as it is
+            if not is_duplicate_key(error):
                 raise
+            # An entry that is there already stays as it is, unless there was no way to the customer.
+            await self._replace_those_without_contact(outcomes)
             ids = [outcome.notification_id for outcome in outcomes]
             kept = {
                 document["_id"]: _outcome(document)
@@ -64,6 +67,18 @@ class MongoNotificationLog:
             }
             return [kept[notification_id] for notification_id in ids]
         return outcomes
+
+    async def _replace_those_without_contact(self, outcomes: Sequence[Outcome]) -> None:
+        replacements = [
+            ReplaceOne(
+                {"_id": outcome.notification_id, "event.reason": "no_contact"},
+                _entry(outcome).model_dump_doc(),
+            )
+            for outcome in outcomes
+            if not lacked_contact(outcome)
+        ]
+        if replacements:
+            await self._notifications.bulk_write(replacements, ordered=False)
 
 
 def _outcome(document: dict[str, Any]) -> Outcome:

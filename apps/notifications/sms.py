@@ -10,7 +10,7 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
 class LogTexter:
-    """A texter for development, and until a provider is chosen."""
+    """A texter for development; in production it would pass for one that sends."""
 
     async def send(self, number: str, text: str, idempotency_key: UUID) -> None:
         """Log the masked number and the length."""

@@ -8,6 +8,7 @@ from contextlib import suppress
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.utils import parseaddr
+from typing import Any
 
 from aiosmtplib import (
     SMTP,
@@ -16,10 +17,12 @@ from aiosmtplib import (
     SMTPNotSupported,
     SMTPRecipientRefused,
     SMTPRecipientsRefused,
+    SMTPResponse,
     SMTPResponseException,
     SMTPSenderRefused,
     SMTPServerDisconnected,
     SMTPStatus,
+    SMTPTimeoutError,
 )
 
 from apps.kit.clock import utc_now
@@ -30,6 +33,9 @@ from apps.notifications.domain import Mail, MessageRefusedError
 _POLICY = email.policy.SMTP.clone(cte_type="7bit")  # every server takes it, also one without 8BITMIME
 _HOST = re.compile(r"[A-Za-z0-9.-]+|\[[0-9A-Fa-f.:]+\]")
 _TIMEOUT_SECONDS = 20
+_ANSWER_TIMEOUT_SECONDS = 120
+"""For the answer to a mail's content, which many servers scan first. RFC 5321 grants ten minutes, but all
+other mails wait meanwhile."""
 _PERMANENT = 500
 _ADDRESS_NOT_ALLOWED = 553
 
@@ -50,13 +56,22 @@ class MailDeferred(Exception):  # noqa: N818 (as above)
         super().__init__(f"The mail server puts the mail off with code {code}")
 
 
-class SmtpMailer:
-    """Posts mails one after the other and connects when there is one to post."""
+class MailUnanswered(Exception):  # noqa: N818 (as above)
+    """Whether the server took this mail is unknown: it may get it again, a few times."""
 
-    def __init__(self, settings: Settings) -> None:
+
+class SmtpMailer:
+    """Posts mails one after the other and connects when there is one to post.
+
+    A mail whose answer was lost goes out again under the same Message-ID: at most once per attempt of the
+    recovery policy, five times by default.
+    """
+
+    def __init__(self, settings: Settings, answer_timeout_seconds: float = _ANSWER_TIMEOUT_SECONDS) -> None:
         self._sender = _sender(settings.mail_from)
         password = settings.smtp_password
-        self._client = SMTP(
+        self._client = _Client(
+            answer_timeout_seconds,
             hostname=settings.smtp_host,
             port=settings.smtp_port,
             username=settings.smtp_username,
@@ -75,6 +90,7 @@ class SmtpMailer:
         Raises:
             MailRefused: the server answered 5xx to the recipient or the content.
             MailDeferred: it answered 4xx to the recipient or the content.
+            MailUnanswered: it got the content, or was about to, and did not answer.
             DependencyUnavailable: it is out of reach, or takes no mail at all now.
         """
         try:
@@ -160,6 +176,21 @@ class SmtpMailer:
 
     def _unavailable(self, what: str) -> DependencyUnavailable:
         return DependencyUnavailable(f"Mail server {self._client.hostname}:{self._client.port} {what}")
+
+
+class _Client(SMTP):
+    """Tells the mail that a server may have taken from one that it cannot have."""
+
+    def __init__(self, answer_timeout_seconds: float, **options: Any) -> None:
+        super().__init__(**options)
+        self._answer_timeout_seconds = answer_timeout_seconds
+
+    async def data(self, message: str | bytes, /, **_: Any) -> SMTPResponse:
+        try:
+            return await super().data(message, timeout=self._answer_timeout_seconds)
+        except (SMTPServerDisconnected, SMTPTimeoutError) as error:
+            what = type(error).__name__
+            raise MailUnanswered(f"The mail server did not answer to the mail: {what}") from None
 
 
 def _sender(mail_from: str) -> Address:

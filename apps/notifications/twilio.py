@@ -36,6 +36,10 @@ _PERMANENT = frozenset(
 )
 # Credentials, account and address of the API: they concern every text, and waiting loses none.
 _CONCERNS_ALL = frozenset({401, 403, 404, 429})
+# So does a sender that is no number, is missing, or is not the account's.
+_WRONG_SENDER = frozenset({21212, 21603, 21660})
+# So does a number that cannot send, or is not the provider's; a short code is merely another country's.
+_WRONG_NUMBER = frozenset({21606, 21659})
 _SERVER_ERROR = 500
 
 
@@ -63,6 +67,7 @@ class TwilioTexter:
         if not (sid and token and sender):
             raise ValueError("ORDERFLOW_TWILIO_ACCOUNT_SID is not set")
         by = "MessagingServiceSid" if sender.startswith(_MESSAGING_SERVICE) else "From"
+        self._wrong_sender = _WRONG_SENDER | _WRONG_NUMBER if sender.startswith("+") else _WRONG_SENDER
         self._sender = {by: sender}
         self._path = f"/2010-04-01/Accounts/{sid}/Messages.json"
         self._client = httpx.AsyncClient(
@@ -96,7 +101,11 @@ class TwilioTexter:
         code = _code_of(answer)
         if code in _PERMANENT:
             raise TextRefused(code)
-        if answer.status_code in _CONCERNS_ALL or answer.status_code >= _SERVER_ERROR:
+        if (
+            answer.status_code in _CONCERNS_ALL
+            or answer.status_code >= _SERVER_ERROR
+            or code in self._wrong_sender
+        ):
             raise self._unavailable(f"answers {answer.status_code}, code {code}")
         raise TextDeferred(f"The SMS provider answers {answer.status_code}, code {code}")
 

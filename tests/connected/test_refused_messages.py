@@ -1,9 +1,16 @@
 """A message that will never be taken is an outcome of its order, once, and no dead letter."""
 
+import asyncio
+from typing import Any
+from uuid import UUID
+
 import pytest
 from conftest import System, eventually, names, new_order
 
-from contracts import InvoiceIssued
+from apps.kit.mongo import open_database
+from apps.kit.settings import Settings
+from apps.notifications.mongo import DOCUMENTS, MongoNotificationLog
+from contracts import InvoiceIssued, NotificationFailed, NotificationSent, NotificationSkipped
 
 pytestmark = pytest.mark.connected
 
@@ -34,3 +41,30 @@ async def test_refused_mail_is_told_and_kept(system: System) -> None:
     letters = system.database("recovery")["dead_letters"]
     assert await letters.count_documents({"correlation_id": str(order.order_id)}) == 0
     assert NO_ADDRESS not in (system.stack.logs / "notifications.log").read_text()
+
+
+async def test_entry_without_contact_gives_way_once(system: System) -> None:
+    """Entries in one insert, new, repeated or better than what is there, end as one per message."""
+    settings = Settings.model_validate(
+        {"mongodb_url": system.stack.mongodb_url, "database_prefix": "orderflow_log"}
+    )
+    ids = [UUID(int=number) for number in range(3)]
+
+    def of(kind: type[Any], number: int, **changes: str) -> Any:
+        return kind.model_validate(kind.example | {"notification_id": ids[number]} | changes)
+
+    switched_off = of(NotificationSkipped, 1, reason="switched_off")
+    sent, failed = of(NotificationSent, 0), of(NotificationFailed, 0)
+    async with open_database("notifications", *DOCUMENTS, settings=settings) as engine:
+        log, rival = MongoNotificationLog(engine), MongoNotificationLog(engine)
+        skipped = await log.record(of(NotificationSkipped, 0))
+        await log.record(switched_off)
+
+        kept = await asyncio.gather(
+            *map(log.record, (skipped, sent, of(NotificationSent, 1), of(NotificationSent, 2)))
+        )
+        late = await asyncio.gather(*map(rival.record, (failed, skipped)))
+
+        assert kept[1:] == [sent, switched_off, of(NotificationSent, 2)]
+        assert late == [sent, sent]
+        assert [await log.find(one) for one in ids] == kept[1:]

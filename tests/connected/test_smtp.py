@@ -20,7 +20,7 @@ from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 from apps.kit.errors import DependencyUnavailable
 from apps.kit.settings import Settings
 from apps.notifications.messages import Messages
-from apps.notifications.smtp import MailDeferred, MailRefused, SmtpMailer
+from apps.notifications.smtp import MailDeferred, MailRefused, MailUnanswered, SmtpMailer
 from contracts import InvoiceIssued
 
 pytestmark = pytest.mark.connected
@@ -41,6 +41,8 @@ class MailServer:
         self.asked = asyncio.Event()
         self.may_answer = asyncio.Event()
         self.may_answer.set()
+        self.after_the_content = "answers"
+        """Or `hangs`, or `hangs up`."""
         self.port = 0
         self.tls: ssl.SSLContext | None = None
         self._options = options
@@ -63,6 +65,10 @@ class MailServer:
         assert isinstance(envelope.content, bytes)
         self.mails.append(message_from_bytes(envelope.content, policy=policy.default))
         self.recipients += envelope.rcpt_tos
+        if self.after_the_content == "hangs":
+            await asyncio.sleep(60)
+        if self.after_the_content == "hangs up":
+            self.drop_connections()
         return "250 OK"
 
     async def start(self) -> None:
@@ -209,6 +215,23 @@ async def test_temporary_refusal(server: MailServer, mailer: SmtpMailer, command
     with pytest.raises(MailDeferred, match="code 451") as refused:
         await mailer.send(MAIL)
     assert ADDRESS not in "".join(traceback.format_exception(refused.value))
+
+
+@pytest.mark.parametrize("fault", ["hangs", "hangs up"])
+async def test_lost_answer(server: MailServer, fault: str) -> None:
+    """A mail that may have been taken is no case for waiting, nor for another connection at once."""
+    mailer = SmtpMailer(server.settings(), answer_timeout_seconds=0.2)
+    await mailer.send(MAIL)
+    server.after_the_content = fault
+    with pytest.raises(MailUnanswered, match="did not answer") as unanswered:
+        await mailer.send(MAIL)
+    assert ADDRESS not in "".join(traceback.format_exception(unanswered.value))
+    assert len(server.mails) == 2
+
+    server.after_the_content = "answers"
+    await mailer.send(MAIL)
+    assert [mail["Message-ID"] for mail in server.mails] == [MESSAGE_ID] * 3
+    await mailer.aclose()
 
 
 @pytest.mark.parametrize(

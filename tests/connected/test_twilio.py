@@ -17,9 +17,9 @@ from apps.cli.local.ports import LOOPBACK, free_port
 from apps.kit.errors import DependencyUnavailable
 from apps.kit.settings import Settings, get_settings
 from apps.notifications.app import adapters
-from apps.notifications.application import Texter
+from apps.notifications.application import Outcome, Texter
 from apps.notifications.twilio import TextDeferred, TextRefused, TwilioTexter
-from contracts import InvoiceIssued, InvoiceVoided, NotificationFailed, NotificationSent
+from contracts import InvoiceIssued, InvoiceVoided, NotificationFailed, NotificationSent, NotificationSkipped
 
 pytestmark = pytest.mark.connected
 
@@ -146,6 +146,22 @@ async def test_provider_that_takes_nothing(
     assert_tells_nothing(unavailable.value)
 
 
+@pytest.mark.parametrize("code", [21212, 21603, 21606, 21659, 21660])
+async def test_wrong_sender(provider: Provider, texter: TwilioTexter, code: int) -> None:
+    """A sender that is not the account's concerns every text, so they wait for it to be corrected."""
+    provider.refuse(400, code)
+    with pytest.raises(DependencyUnavailable, match=f"code {code}"):
+        await texter.send(NUMBER, TEXT, KEY)
+
+
+async def test_short_code_of_another_country(provider: Provider) -> None:
+    """A short code serves one country: that it cannot reach this number says nothing of the others."""
+    provider.refuse(400, 21606)
+    async with TwilioTexter(provider.settings(twilio_from="54321")) as texter:
+        with pytest.raises(TextDeferred, match="code 21606"):
+            await texter.send(NUMBER, TEXT, KEY)
+
+
 @pytest.mark.parametrize("answer", [{"code": 21999}, {"code": "x"}, [], b"<html>"])
 async def test_unknown_refusal(provider: Provider, texter: TwilioTexter, answer: Any) -> None:
     """A refusal that nobody foresaw is tried again a few times and then left to operators."""
@@ -199,6 +215,34 @@ async def test_worker_with_an_account_sends_texts(
     assert failed.reason == "The SMS provider refuses the text with code 21614"
     assert again == failed
     assert ["Invoice 2026-000123" in request.form["Body"] for request in provider.requests] == [True, False]
+
+
+async def test_production_without_an_account_pretends_nothing(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who has only a number is told nothing there, and the outcome says so; in development it is logged."""
+    for name, value in {
+        "RABBITMQ_URL": "amqps://shop:s3cret@rabbitmq.example/",
+        "MONGODB_URL": system.stack.mongodb_url,
+        "DATABASE_PREFIX": "orderflow_no_texts",
+        "SECRET_KEY": "k" * 32,
+        "PUBLIC_URL": "https://shop.example",
+    }.items():
+        monkeypatch.setenv(f"ORDERFLOW_{name}", value)
+    customer = {"customer": {"id": "1", "phone": NUMBER}}
+    outcomes: list[Outcome] = []
+    for environment, news in (("production", InvoiceIssued), ("development", InvoiceVoided)):
+        monkeypatch.setenv("ORDERFLOW_ENVIRONMENT", environment)
+        get_settings.cache_clear()
+        try:
+            async with adapters() as provided:
+                outcomes.append(await provided["notifier"].tell(news.model_validate(news.example | customer)))
+        finally:
+            get_settings.cache_clear()
+    skipped, sent = outcomes
+    assert isinstance(skipped, NotificationSkipped)
+    assert skipped.reason == "no_contact"
+    assert isinstance(sent, NotificationSent)
 
 
 def assert_tells_nothing(error: Exception) -> None:

@@ -1,4 +1,4 @@
-"""A mail server that does what a scenario wants: take, refuse, put off, hang or be gone."""
+"""A mail server that does what a scenario wants: take, refuse, put off, hang, hang up or be gone."""
 
 import asyncio
 from collections import Counter
@@ -10,7 +10,7 @@ from aiosmtpd.smtp import SMTP
 from apps.cli.local.ports import LOOPBACK
 from tests.faults.ports import lasting_port
 
-Mood = Literal["takes", "hangs", "4xx", "5xx", "sends away"]
+Mood = Literal["takes", "hangs", "hangs up", "4xx", "5xx", "sends away"]
 
 
 class MailServer:
@@ -20,7 +20,10 @@ class MailServer:
         self.port = lasting_port()
         self.mails: Counter[str] = Counter()
         self.mood: Mood = "takes"
-        """`4xx` and `5xx` answer to the content; `sends away` greets with 421, so no mail is taken at all."""
+        """`hangs` greets nobody and answers no MAIL, as a frozen server does; `sends away` greets with 421.
+
+        `4xx` and `5xx` answer to the content; `hangs up` takes it and drops the connection before it says so.
+        """
         self._server: asyncio.Server | None = None
         self._released = asyncio.Event()
 
@@ -55,24 +58,30 @@ class MailServer:
         self._released.set()
         self._released = asyncio.Event()
 
+    async def wake_up(self) -> None:
+        """Return at once, or when it is released from hanging."""
+        if self.mood == "hangs":
+            await self._released.wait()
+
     async def handle_MAIL(  # noqa: N802  # aiosmtpd's
         self, _server: Any, _session: Any, envelope: Any, address: str, options: list[str]
     ) -> str:
+        await self.wake_up()
         if self.mood == "sends away":
             return "421 4.3.2 Not now"
         envelope.mail_from = address
         envelope.mail_options.extend(options)
         return "250 2.1.0 OK"
 
-    async def handle_DATA(self, _server: Any, _session: Any, envelope: Any) -> str:  # noqa: N802  # aiosmtpd's
-        if self.mood == "hangs":
-            await self._released.wait()
+    async def handle_DATA(self, server: Any, _session: Any, envelope: Any) -> str:  # noqa: N802  # aiosmtpd's
         if self.mood == "4xx":
             return "451 4.3.2 Try again later"
         if self.mood == "5xx":
             return "550 5.7.1 Never"
         headers = BytesHeaderParser().parsebytes(envelope.original_content or b"")
         self.mails[str(headers["Message-ID"])] += 1
+        if self.mood == "hangs up":
+            server.transport.close()
         return "250 2.0.0 Taken"
 
 
@@ -82,6 +91,8 @@ class _Session(SMTP):
         self._mail_server = server
 
     async def push(self, status: Any) -> None:
-        if self._mail_server.mood == "sends away" and str(status).startswith("220"):
-            status = "421 4.3.2 Not now"
+        if str(status).startswith("220"):
+            await self._mail_server.wake_up()
+            if self._mail_server.mood == "sends away":
+                status = "421 4.3.2 Not now"
         await super().push(status)

@@ -1,4 +1,4 @@
-"""A mail server is gone, silent, puts mails off or refuses them: customers are told, or it is said why."""
+"""A mail server is gone, silent, hangs up, puts off or refuses: customers are told, or it is said why."""
 
 import json
 
@@ -14,6 +14,8 @@ from tests.faults.system import System
 from tests.faults.wiretap import Wiretap
 
 SOME = 10
+RETRY_DELAYS_SECONDS = (2, 4, 8, 16)
+RETRIES = {"ORDERFLOW_RETRY_DELAYS_SECONDS": json.dumps(RETRY_DELAYS_SECONDS)}
 
 
 @pytest.mark.faults(
@@ -50,10 +52,9 @@ async def test_mail_server_out_of_reach(scenario: Scenario) -> None:
 @pytest.mark.faults(20, "an SMTP server that puts mails off with 4xx", "SMTP server")
 async def test_mails_put_off(scenario: Scenario) -> None:
     """A mail that is put off is tried again later, and holds up no customer who is told by SMS."""
-    delays = {"ORDERFLOW_RETRY_DELAYS_SECONDS": json.dumps([2, 4, 8, 16])}
     async with (
         MailServer() as mail_server,
-        scenario.system(mail_server=mail_server, settings=delays) as system,
+        scenario.system(mail_server=mail_server, settings=RETRIES) as system,
         await retry_tap(system) as retries,
     ):
         mail_server.mood = "4xx"
@@ -63,6 +64,23 @@ async def test_mails_put_off(scenario: Scenario) -> None:
             await eventually(lambda: told_by_sms(system), "customers told by SMS meanwhile")
             mail_server.mood = "takes"
         await scenario.passes(system, load, keeps=KEEPS)
+
+
+@pytest.mark.faults(20, "an SMTP server that hangs up before it answers to a mail", "SMTP server")
+async def test_answers_lost(scenario: Scenario) -> None:
+    """A mail that may have been taken goes out once per attempt, and not over and over."""
+    async with (
+        MailServer() as mail_server,
+        scenario.system(mail_server=mail_server, settings=RETRIES) as system,
+        await retry_tap(system) as retries,
+    ):
+        mail_server.mood = "hangs up"
+        async with system.load(orders=60, poison_share=0, mail_share=0.5) as load:
+            await load.accepted(40)
+            await eventually(lambda: put_off(retries), "mails put off")
+            mail_server.mood = "takes"
+        await scenario.passes(system, load, keeps=KEEPS)
+    assert max(mail_server.mails.values()) <= 1 + len(RETRY_DELAYS_SECONDS)
 
 
 @pytest.mark.faults(20, "an SMTP server that refuses mails with 5xx", "SMTP server, for ten orders")

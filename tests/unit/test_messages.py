@@ -184,8 +184,27 @@ def test_own_template_replaces_one_of_ours(tmp_path: Path) -> None:
         ("order-rejected.pt_BR.txt", "Olá\n\n{{ news.nunber }}", 3),
         ("layout.html", "<p>\n{{ money(1) + 'x' }}\n</p>", 2),
         ("partial.html", "{% endfor %}", 1),
+        ("reason.en.txt", '{% if reason.code == "unknown_sku" %}\n{{ reason.skv }}\n{% endif %}', 2),
+        ("reason.pt_BR.txt", "{{ number(reason.requested) }}", 1),
+        ("order-rejected.en.txt", "{% if more %}\n{{ number(mor) }}\n{% endif %}", 2),
+        ("invoice-issued.pt_BR.txt", "{% if more %}\n{{ number(mor) }}\n{% endif %}", 2),
+        ("order-cancelled.en.html", "{{ reference }}\n{% if not cause %}{{ caus }}{% endif %}", 2),
+        ("invoice-voided.en.subject", "{{ 'For ' + name }}", 1),
+        ("invoice-voided.en.txt", "{{ 'Order ' + news.reference }}", 1),
     ],
-    ids=["syntax", "variable", "expression", "not used"],
+    ids=[
+        "syntax",
+        "variable",
+        "expression",
+        "not used",
+        "another reason",
+        "no figures",
+        "many reasons",
+        "many lines",
+        "no cause",
+        "no name",
+        "no reference",
+    ],
 )
 def test_broken_own_template_fails_at_start(tmp_path: Path, name: str, content: str, line: int) -> None:
     """A mistake in a template shows at start, with file and line, and not at a customer's mail."""

@@ -459,6 +459,84 @@ async def test_cancellation_is_told_once(desk: Desk, first: str) -> None:
     assert [mail.subject for mail in desk.mailer.mails] == ["Your order 536365 was cancelled"]
 
 
+NOBODY = customer(email=None, phone=None)
+
+
+@pytest.mark.parametrize("first", ["cancelled", "rejected"])
+async def test_contact_that_comes_second_is_used(desk: Desk, first: str) -> None:
+    """That nobody could be told is no last word: the other event about the order may bring an address."""
+    news: list[News] = [cancellation(), rejection(CANCELLED)]
+    unknown, known = news if first == "cancelled" else news[::-1]
+    unknown = unknown.model_copy(update={"customer": NOBODY})
+    assert isinstance(await desk.notifier.tell(unknown), NotificationSkipped)
+
+    told = await desk.notifier.tell(known)
+
+    assert isinstance(told, NotificationSent)
+    assert desk.log.outcomes == {told.notification_id: told}
+    assert [await desk.notifier.tell(one) for one in (unknown, known)] == [told, told]
+    assert len(desk.mailer.mails) == 1
+
+
+async def test_contact_that_comes_second_is_used_while_the_log_is_away() -> None:
+    """An outcome that awaits its entry gives way to a better one just as an entry does."""
+    mailer = PostedMails()
+    notifier = Notifier(Messages("Corner Shop"), mailer, SentTexts(), LogThatFailsOnce())
+    with pytest.raises(DependencyUnavailable):
+        await notifier.tell(cancellation(customer=NOBODY))
+
+    told = await notifier.tell(rejection(CANCELLED))
+
+    assert isinstance(told, NotificationSent)
+    assert await notifier.tell(cancellation(customer=NOBODY)) == told
+    assert len(mailer.mails) == 1
+
+
+async def test_refused_mail_is_not_tried_again_while_the_sms_waits(desk: Desk) -> None:
+    """What was refused for good is remembered for as long as the second way is out of reach."""
+    desk.mailer.refusals = 1
+    desk.texter.failures = 2
+    for _ in range(2):
+        with pytest.raises(DependencyUnavailable):
+            await desk.notifier.tell(invoice())
+
+    outcome = await desk.notifier.tell(invoice())
+
+    assert isinstance(outcome, NotificationSent)
+    assert outcome.channel == "sms"
+    assert not desk.mailer.mails
+
+
+async def test_another_address_is_tried_after_a_refusal(desk: Desk) -> None:
+    """A refusal concerns one address: the one in the other event may be right."""
+    desk.mailer.refusals = 1
+    desk.texter.failures = 1
+    with pytest.raises(DependencyUnavailable):
+        await desk.notifier.tell(cancellation(customer=customer(email="ana@old.example.com")))
+
+    outcome = await desk.notifier.tell(rejection(CANCELLED))
+
+    assert isinstance(outcome, NotificationSent)
+    assert outcome.channel == "email"
+
+
+async def test_without_a_texter_there_is_no_way_by_sms() -> None:
+    """A refused mail stays refused, and who has only a number is not told: no SMS passes for sent."""
+    mailer, log = PostedMails(), NotificationLogInMemory()
+    notifier = Notifier(Messages("Corner Shop"), mailer, None, log, {"order-rejected": "sms"})
+    mailer.refusals = 1
+
+    failed = await notifier.tell(invoice())
+    by_number = await notifier.tell(voided(customer=customer(email=None)))
+    by_route = await notifier.tell(rejection())
+
+    assert isinstance(failed, NotificationFailed)
+    assert failed.channel == "email"
+    for skipped in (by_number, by_route):
+        assert isinstance(skipped, NotificationSkipped)
+        assert skipped.reason == "no_contact"
+
+
 async def test_logged_sms_names_nobody() -> None:
     """The stand-in for a provider logs that there was a text, not what it said or to whom."""
     with capture_logs() as lines:

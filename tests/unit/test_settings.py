@@ -12,6 +12,13 @@ from apps.kit.settings import Settings
 # Short, since an error would show only the ends of what is long.
 RABBITMQ_URL = "amqps://app:s3cret@mq/"
 MONGODB_URL = "mongodb://app:s3cret@db/"
+PRODUCTION = {
+    "ENVIRONMENT": "production",
+    "RABBITMQ_URL": RABBITMQ_URL,
+    "MONGODB_URL": MONGODB_URL,
+    "SECRET_KEY": "k" * 32,
+    "PUBLIC_URL": "https://shop.example",
+}
 
 
 @pytest.fixture(autouse=True)
@@ -59,9 +66,41 @@ def test_production_with_urls_of_its_own(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("ORDERFLOW_RABBITMQ_URL", RABBITMQ_URL)
     monkeypatch.setenv("ORDERFLOW_MONGODB_URL", MONGODB_URL)
     monkeypatch.setenv("ORDERFLOW_SECRET_KEY", f"s3cret-{'k' * 32}")
+    monkeypatch.setenv("ORDERFLOW_PUBLIC_URL", "https://shop.example")
     settings = Settings()
     assert settings.rabbitmq_url.get_secret_value() == RABBITMQ_URL
     assert "s3cret" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("given", "refusal"),
+    [
+        ({"PUBLIC_URL": "http://shop.example"}, "ORDERFLOW_PUBLIC_URL must be https"),
+        ({"TWILIO_URL": "http://sms.example"}, "ORDERFLOW_TWILIO_URL must be https"),
+        ({"SMTP_PASSWORD": "s3cret"}, "ORDERFLOW_SMTP_PASSWORD needs ORDERFLOW_SMTP_SECURITY"),
+    ],
+)
+def test_production_sends_no_secret_in_the_clear(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, str], refusal: str
+) -> None:
+    """Links to invoices and passwords travel encrypted in production; development does without."""
+    for name, value in {**PRODUCTION, **given}.items():
+        monkeypatch.setenv(f"ORDERFLOW_{name}", value)
+    with pytest.raises(ValidationError, match=refusal) as caught:
+        Settings()
+    assert "s3cret" not in str(caught.value)
+    monkeypatch.setenv("ORDERFLOW_ENVIRONMENT", "development")
+    Settings()
+
+
+@pytest.mark.parametrize("security", ["starttls", "tls"])
+def test_production_logs_in_by_an_encrypted_connection(
+    monkeypatch: pytest.MonkeyPatch, security: str
+) -> None:
+    """With either kind of encryption a password for the mail server is fine."""
+    for name, value in {**PRODUCTION, "SMTP_PASSWORD": "s3cret", "SMTP_SECURITY": security}.items():
+        monkeypatch.setenv(f"ORDERFLOW_{name}", value)
+    assert Settings().smtp_security == security
 
 
 def test_tax_table(monkeypatch: pytest.MonkeyPatch) -> None:
