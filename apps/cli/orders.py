@@ -84,6 +84,8 @@ def show(order_id: Annotated[str, typer.Argument(help="The order's id.")], as_js
     total = f"{order['total']} {order['currency']}" if order["total"] else "not known yet"
     voided = f", void by {order['credit_note_number']}" if order["credit_note_number"] else ""
     result.print(f"[bold]{order['status']}[/bold]  {total}  invoice {order['invoice_number'] or '-'}{voided}")
+    if order["awaits"]:
+        result.print(f"  awaits {_cell(order['awaits'])}")
     if cancellation := order["cancellation"]:
         result.print(f"  cancelled at {cancellation['cancelled_at']}: {cancellation['reason']}", markup=False)
     for reason in order["reasons"]:
@@ -207,7 +209,7 @@ def watch(
     order_id: Annotated[str, typer.Argument(help="The order's id.")],
     timeout: Annotated[float, typer.Option(min=0, help="Seconds to watch at the most.")] = 60,
 ) -> None:
-    """Print each event of an order as it happens, until the customer is told.
+    """Print each event of an order as it happens, until it awaits nothing more; the customer is told by then.
 
     Exit codes: 0 told or not reachable, 1 not there in time, 2 no such order.
 
@@ -230,7 +232,7 @@ def watch(
 
 
 def is_settled(order: dict[str, Any]) -> bool:
-    """Whether nothing more is to happen: the order is decided and the customer told, if that is possible."""
+    """Whether nothing more is to happen: decided or undone, and the customer told, if that is possible."""
     return not order["awaits"]
 
 

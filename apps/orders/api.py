@@ -161,7 +161,7 @@ async def cancel_order(
     summary="Publish an order again",
     responses={
         404: {"model": Problem, "description": "No such order is known (yet)."},
-        409: {"model": Problem, "description": "Not all of its content is known."},
+        409: {"model": Problem, "description": "Neither all of its content nor a cancellation is known."},
         503: {"model": Problem, "description": "RabbitMQ did not confirm it; try again."},
     },
 )
@@ -173,7 +173,9 @@ async def resend_order(caller: Writer, order_id: UUID, orders: OrderBook, relay:
     order = await _known(order_id, orders, caller)
     events = order.announcements
     if not events:
-        raise ProblemError(409, f"order_id: not all of the content of order {order_id} is known")
+        raise ProblemError(
+            409, f"order_id: neither all of the content of order {order_id} nor a cancellation is known"
+        )
     try:
         for event in events:
             await relay.publish(event)

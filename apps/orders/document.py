@@ -11,7 +11,7 @@ from pydantic import AwareDatetime
 from pymongo import ASCENDING, DESCENDING, IndexModel, UpdateOne
 
 from apps.orders.application import AcceptedOrder, Announcement
-from apps.orders.domain import Status, Step, effect_of
+from apps.orders.domain import CONSEQUENCES, FROM_THE_START, Status, Step, effect_of
 from contracts import Event, OrderCancelled, OrderCreated
 
 
@@ -48,8 +48,15 @@ CANCELLED = Outbox(
     "unpublished_cancellations_oldest_first",
 )
 OUTBOXES = (PLACED, CANCELLED)
-UNDER_WAY: dict[str, Any] = {"awaits": {"$gt": {}}}
-"""An order that awaits anything: each document that holds something is greater than the empty one."""
+UNDER_WAY: dict[str, Any] = {
+    "$or": [
+        {"awaits": {"$gt": {}}},  # each document that holds something is greater than the empty one
+        *({**{field: {"$exists": True} for field in one.of}, one.until: None} for one in CONSEQUENCES),
+    ]
+}
+"""An order that awaits anything, as `Order.awaited` tells it."""
+AWAITING_INDEX = "awaiting"
+"""Of these orders only. MongoDB 6 does not see by itself that it serves a query with further conditions."""
 
 
 class Order(Model):
@@ -61,9 +68,10 @@ class Order(Model):
     recorded_at: AwareDatetime
     """When the first trace of the order was stored; never changes, so lists are stable by it."""
     changed_at: AwareDatetime
-    """When the last event about it was recorded, by MongoDB's clock; before the first, when it came in."""
+    """When the last event about it was recorded, or its cancellation accepted, by MongoDB's clock; before the
+    first, when it came in."""
     awaits: dict[str, bool] = {}
-    """The steps that nothing was heard of yet; empty once the order is through."""
+    """The steps that nothing was heard of yet, but for those that follow from what else is known."""
     content: dict[str, Any] | None = None
     """Customer, currency, lines, total and time as in OrderCreated, in JSON, as far as they are known."""
     reference: str | None = None
@@ -75,6 +83,9 @@ class Order(Model):
     credit_note_number: str | None = None
     cancellation: dict[str, Any] | None = None
     """Time, reason, reference and customer of OrderCancelled; the earliest of those that were told."""
+    cancellation_told: bool | None = None
+    credit_note_told: bool | None = None
+    """That the customer was told of it, or could not or was not to be; absent until then."""
     events: dict[str, dict[str, Any]] = {}
     """Name and time of every event seen, and its detail if it has one, by event id."""
     dead_letters: dict[str, dict[str, Any]] = {}
@@ -126,7 +137,7 @@ class Order(Model):
             ),
             IndexModel(
                 [("changed_at", ASCENDING), ("_id", ASCENDING)],
-                name="under_way",
+                name=AWAITING_INDEX,
                 partialFilterExpression=UNDER_WAY,
             ),
         ],
@@ -147,6 +158,23 @@ class Order(Model):
         return OrderCancelled(order_id=self.id, **self.cancellation)
 
     @property
+    def customer_and_reference(self) -> tuple[str | None, str | None]:
+        """The order's own; while they are not known, those that its cancellation names."""
+        if self.customer_id is None and self.cancellation is not None:
+            return self.cancellation["customer"]["id"], self.cancellation["reference"]
+        return self.customer_id, self.reference
+
+    @property
+    def awaited(self) -> Sequence[Step]:
+        """The steps that it still awaits; none once it is through."""
+        following = {
+            one.step
+            for one in CONSEQUENCES
+            if getattr(self, one.until) is None and all(getattr(self, field) is not None for field in one.of)
+        }
+        return [step for step in Step if step in self.awaits or step in following]
+
+    @property
     def announcements(self) -> Sequence[Announcement]:
         """The events by which whoever missed something of the order learns all of it, as far as known."""
         return [event for event in (self.created, self.cancelled) if event is not None]
@@ -155,23 +183,24 @@ class Order(Model):
 def update_of(event: Event, now: datetime) -> UpdateOne:
     """An upsert that leaves the same document whatever came before it or comes after."""
     effect = effect_of(event)
-    seen = {"event": type(event).__name__, "at": event.occurred_at}
-    if effect.detail is not None:
-        seen["detail"] = effect.detail
+    entry = f"events.{event.event_id}"
     update: dict[str, dict[str, Any]] = {
-        "$set": {**effect.facts, f"events.{event.event_id}": seen},
+        "$set": {**effect.facts, f"{entry}.event": type(event).__name__},
+        "$min": {f"{entry}.at": event.occurred_at},  # of two who cancel one order, the earlier counts
         "$currentDate": {"changed_at": True},
         "$setOnInsert": {
             "recorded_at": now,
-            **{f"awaits.{step}": True for step in Step if step not in effect.steps},
+            **{f"awaits.{step}": True for step in FROM_THE_START if step not in effect.steps},
         },
     }
+    if effect.detail is not None:
+        update["$set"][f"{entry}.detail"] = effect.detail
     if effect.status is None:
         update["$setOnInsert"]["rank"] = Status.RECEIVED.rank
     else:
         update["$max"] = {"rank": effect.status.rank}
     if effect.cancellation is not None:
-        update["$min"] = {"cancellation": effect.cancellation}
+        update["$min"]["cancellation"] = effect.cancellation
     done = {f"awaits.{step}": "" for step in effect.steps}
     for outbox in OUTBOXES:
         if isinstance(event, outbox.event):
@@ -189,7 +218,7 @@ def received(order: AcceptedOrder) -> Order:
         rank=Status.RECEIVED.rank,
         recorded_at=event.placed_at,
         changed_at=event.placed_at,
-        awaits=dict.fromkeys(Step, True),
+        awaits=dict.fromkeys(FROM_THE_START, True),
         content=event.model_dump(mode="json", exclude={"order_id", "reference"}),
         reference=event.reference,
         customer_id=event.customer.id,

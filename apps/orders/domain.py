@@ -53,12 +53,39 @@ _STATUSES = tuple(Status)
 
 
 class Step(StrEnum):
-    """What every order goes through; a refusal leaves nothing to invoice, a cancellation only to tell."""
+    """What an order goes through; a refusal leaves nothing to invoice, a cancellation has to be undone."""
 
     ORDER = "order"
     STOCK = "stock"
     INVOICE = "invoice"
+    CANCELLATION = "cancellation"
+    CREDIT_NOTE = "credit_note"
     NOTIFICATION = "notification"
+
+
+FROM_THE_START = (Step.ORDER, Step.STOCK, Step.INVOICE, Step.NOTIFICATION)
+"""What every order awaits until it is heard of."""
+
+
+@dataclass(frozen=True)
+class Consequence:
+    """What an order awaits because of what is known of it, whichever became known first."""
+
+    step: Step
+    of: tuple[str, ...]
+    """It is awaited once all these fields are known ..."""
+    until: str
+    """... for as long as this one is not."""
+
+
+CONSEQUENCES = (
+    Consequence(Step.CREDIT_NOTE, ("cancellation", "invoice_number"), "credit_note_number"),
+    Consequence(Step.NOTIFICATION, ("cancellation",), "cancellation_told"),
+    Consequence(Step.NOTIFICATION, ("credit_note_number",), "credit_note_told"),
+)
+"""Those of a cancellation: the customer may have been told of the invoice, and not yet that it is void."""
+_TOLD = {"order-cancelled": "cancellation_told", "invoice-voided": "credit_note_told"}
+"""What is known once a customer was told by the template of that name."""
 
 
 @dataclass(frozen=True)
@@ -94,13 +121,11 @@ def _order_created(event: OrderCreated) -> Effect:
 
 @effect_of.register
 def _order_cancelled(event: OrderCancelled) -> Effect:
-    facts: dict[str, Any] = {"customer_id": event.customer.id}
-    if event.reference is not None:  # whoever cancels need not know it
-        facts["reference"] = event.reference
+    # Whose order it is stays in the cancellation: whoever cancels need not know that as the order does.
     return Effect(
-        facts,
+        {},
         Status.CANCELLED,
-        frozenset({Step.ORDER, Step.STOCK, Step.INVOICE}),
+        frozenset({Step.ORDER, Step.STOCK, Step.INVOICE, Step.CANCELLATION}),
         cancellation=cancellation_of(event),
     )
 
@@ -131,18 +156,18 @@ def _invoice_voided(event: InvoiceVoided) -> Effect:
 
 
 @effect_of.register
-def _notification_sent(_event: NotificationSent) -> Effect:
-    return Effect({}, Status.NOTIFIED, frozenset({Step.NOTIFICATION}))
+def _notification_sent(event: NotificationSent) -> Effect:
+    return Effect(_told_facts(event), Status.NOTIFIED, frozenset({Step.NOTIFICATION}))
 
 
 @effect_of.register
-def _notification_skipped(_event: NotificationSkipped) -> Effect:
-    return Effect({}, Status.UNREACHABLE, frozenset({Step.NOTIFICATION}))
+def _notification_skipped(event: NotificationSkipped) -> Effect:
+    return Effect(_told_facts(event), Status.UNREACHABLE, frozenset({Step.NOTIFICATION}))
 
 
 @effect_of.register
 def _notification_failed(event: NotificationFailed) -> Effect:
-    return Effect({}, Status.UNREACHABLE, frozenset({Step.NOTIFICATION}), detail=event.reason)
+    return Effect(_told_facts(event), Status.UNREACHABLE, frozenset({Step.NOTIFICATION}), detail=event.reason)
 
 
 @effect_of.register
@@ -180,6 +205,11 @@ def _invoiced_order_facts(event: Invoice) -> dict[str, Any]:
         ],
         "content.total": event.model_dump(mode="json", include={"subtotal"})["subtotal"],
     }
+
+
+def _told_facts(event: NotificationSent | NotificationSkipped | NotificationFailed) -> dict[str, Any]:
+    """That all was done to tell the customer, also if it was in vain, or the shop does not want it."""
+    return {_TOLD[event.template]: True} if event.template in _TOLD else {}
 
 
 def _customer_facts(event: OrderCreated | OrderValidated | OrderRejected | Invoice) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from apps.kit.clock import utc_now
 from apps.kit.mongo import is_duplicate_key
 from apps.orders.application import AcceptedOrder, Announcement, OrderFilter, Position
 from apps.orders.document import (
+    AWAITING_INDEX,
     CANCELLED,
     OUTBOXES,
     UNDER_WAY,
@@ -23,7 +24,7 @@ from apps.orders.document import (
     received,
     update_of,
 )
-from apps.orders.domain import Status, cancellation_of
+from apps.orders.domain import Status, Step, cancellation_of
 from contracts import Event, OrderCancelled
 
 DOCUMENTS = (Order,)
@@ -64,8 +65,12 @@ class MongoOrderBook:
             publish_at: from when on the relay may publish it, should its first publish not come back.
         """
         fresh = {"_id": cancellation.order_id, "cancellation": None, "rank": {"$ne": Status.REJECTED.rank}}
-        mark = {"cancellation": cancellation_of(cancellation), CANCELLED.publish_at: publish_at}
-        await self._orders.update_one(fresh, {"$set": mark})
+        mark = {
+            "cancellation": cancellation_of(cancellation),
+            CANCELLED.publish_at: publish_at,
+            f"awaits.{Step.CANCELLATION}": True,
+        }
+        await self._orders.update_one(fresh, {"$set": mark, "$currentDate": {"changed_at": True}})
         return await self.find(cancellation.order_id)
 
     async def record(self, event: Event) -> None:
@@ -87,11 +92,13 @@ class MongoOrderBook:
         Whatever changes leaves the list, and what gets stuck joins it at its end, so paging misses nothing.
         """
         stuck = await self._stuck(unchanged_for)
-        return await self._page([*_conditions(wanted), *stuck], ("changed_at", ASCENDING), after, limit)
+        conditions = [*_conditions(wanted), *stuck]
+        return await self._page(conditions, ("changed_at", ASCENDING), after, limit, AWAITING_INDEX)
 
     async def count_stuck(self, unchanged_for: timedelta, limit: int) -> int:
         """How many orders `list_stuck` would give, counted up to a limit."""
-        return await self._orders.count_documents({"$and": await self._stuck(unchanged_for)}, limit=limit)
+        stuck = {"$and": await self._stuck(unchanged_for)}
+        return await self._orders.count_documents(stuck, limit=limit, hint=AWAITING_INDEX)
 
     async def oldest_unpublished(self) -> datetime | None:
         """When the order or the cancellation was accepted that waits longest for RabbitMQ to confirm it."""
@@ -138,6 +145,7 @@ class MongoOrderBook:
         by: tuple[str, int],
         after: Position | None,
         limit: int,
+        index: str | None = None,
     ) -> Sequence[Order]:
         field, direction = by
         if after is not None:
@@ -145,7 +153,7 @@ class MongoOrderBook:
             place = [{field: {behind: after.at}}, {field: after.at, "_id": {behind: after.order_id}}]
             conditions = [*conditions, {"$or": place}]
         query = {"$and": list(conditions)} if conditions else {}
-        found = self._orders.find(query).sort([by, ("_id", direction)]).limit(limit)
+        found = self._orders.find(query, hint=index).sort([by, ("_id", direction)]).limit(limit)
         return [Order.model_validate_doc(document) async for document in found]
 
     async def _accept_group(self, orders: Sequence[AcceptedOrder]) -> Sequence[AcceptedOrder]:
@@ -194,10 +202,12 @@ class MongoOrderBook:
 
 
 def _conditions(wanted: OrderFilter) -> list[dict[str, Any]]:
-    given = {
-        "rank": wanted.status and wanted.status.rank,
-        "customer_id": wanted.customer_id,
-        "reference": wanted.reference,
-        "client": wanted.client,
-    }
-    return [{field: value} for field, value in given.items() if value is not None]
+    given: dict[str, Any] = {"rank": wanted.status and wanted.status.rank, "client": wanted.client}
+    conditions = [{field: value} for field, value in given.items() if value is not None]
+    for field, path, value in (
+        ("customer_id", "cancellation.customer.id", wanted.customer_id),
+        ("reference", "cancellation.reference", wanted.reference),
+    ):
+        if value is not None:  # as Order.customer_and_reference tells them
+            conditions.append({"$or": [{field: value}, {"customer_id": None, path: value}]})
+    return conditions

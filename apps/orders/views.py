@@ -134,7 +134,8 @@ class OrderSummary(BaseModel):
     changed_at: datetime = Field(description="When Orderflow last heard of it; stuck ones are ordered by it.")
     awaits: list[Step] = Field(
         description="What was not heard of yet: `order` (OrderCreated), `stock` (OrderValidated or "
-        "OrderRejected), `invoice`, `notification`. Empty once the order is through."
+        "OrderRejected), `invoice`, `notification`; once it is cancelled, also `cancellation` "
+        "(OrderCancelled) and, if there is an invoice, `credit_note`. Empty once the order is through."
     )
     open_dead_letters: int = Field(description="How many messages about it wait for an operator.")
 
@@ -219,11 +220,12 @@ class OrderPage(BaseModel):
 
 def _shown(order: Order) -> dict[str, Any]:
     content = order.content or {}
+    customer_id, reference = order.customer_and_reference
     return {
         "order_id": order.id,
         "status": Status.of_rank(order.rank),
-        "reference": order.reference,
-        "customer_id": order.customer_id,
+        "reference": reference,
+        "customer_id": customer_id,
         "currency": content.get("currency"),
         "total": content.get("total"),
         "invoice_number": order.invoice_number,
@@ -231,7 +233,7 @@ def _shown(order: Order) -> dict[str, Any]:
         "placed_at": content.get("placed_at"),
         "recorded_at": order.recorded_at,
         "changed_at": order.changed_at,
-        "awaits": [step for step in Step if step in order.awaits],
+        "awaits": order.awaited,
         "open_dead_letters": len(_open_dead_letters(order)),
     }
 

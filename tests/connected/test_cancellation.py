@@ -174,3 +174,23 @@ async def test_command_cancels_an_order(system: System) -> None:
     answer = await orderflow(system, "order", "cancel", str(refused.order_id), "--reason", REASON)
     assert answer.code == 2
     assert "is rejected" in answer.err
+
+
+async def test_contact_that_the_cancellation_lacked_is_used(system: System) -> None:
+    """A cancellation that says no address tells nobody; the refusal of the order, which has one, does."""
+    (sku,) = await system.stock_up(UNITS)
+    order = new_order((sku, 1), email="late@example.com")
+    nobody = order.customer.model_copy(update={"email": None, "phone": None})
+    await system.publish(cancellation(order).model_copy(update={"customer": nobody}))
+    log = system.database("notifications")["notifications"]
+
+    async def logged(event: str) -> bool:
+        entries = await log.find({"order_id": order.order_id}).to_list(None)
+        return [f"{event}_at" in entry["event"] for entry in entries] == [True]
+
+    await eventually(lambda: logged("skipped"), "nobody was told")
+    await system.publish(order)
+    await eventually(lambda: logged("sent"), "the customer was told")
+    await system.publish(cancellation(order).model_copy(update={"customer": nobody}))
+    await system.handled("orders", order.order_id, "notification.sent.v1", times=2)
+    assert await logged("sent")

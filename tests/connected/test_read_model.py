@@ -11,11 +11,11 @@ import pytest
 from conftest import System, eventually, new_order
 from odmantic import AIOEngine
 
-from apps.billing.domain import draft
+from apps.billing.domain import draft, voided
 from apps.kit.clock import utc_now
 from apps.orders.application import AcceptedOrder, OrderFilter, Position
 from apps.orders.document import Order
-from apps.orders.domain import Status, Step
+from apps.orders.domain import FROM_THE_START, Status, Step
 from apps.orders.mongo import DOCUMENTS, MongoOrderBook
 from apps.orders.views import OrderView
 from contracts import (
@@ -24,6 +24,7 @@ from contracts import (
     Event,
     InvoiceIssued,
     NotificationSent,
+    NotificationSkipped,
     OrderCancelled,
     OrderCreated,
     OrderRejected,
@@ -73,6 +74,25 @@ def _life(order: OrderCreated) -> list[Event]:
 
 def _accepted(order: OrderCreated, **due: float) -> AcceptedOrder:
     return AcceptedOrder(order, publish_at=utc_now() + timedelta(**due))
+
+
+def _end(order: OrderCreated) -> list[Event]:
+    """Every event of its cancellation, after those of its life."""
+    invoice = next(event for event in _life(order) if isinstance(event, InvoiceIssued))
+    cancellation = OrderCancelled(
+        order_id=order.order_id, customer=order.customer, reason="any", cancelled_at=utc_now()
+    )
+    told = [
+        NotificationSkipped(
+            notification_id=uuid4(),
+            order_id=order.order_id,
+            template=template,
+            reason="switched_off",
+            skipped_at=utc_now(),
+        )
+        for template in ("order-cancelled", "invoice-voided")
+    ]
+    return [cancellation, voided(invoice, cancellation, 1, invoice.issued_at), *told]
 
 
 async def _stuck(book: MongoOrderBook, unchanged_for: timedelta = AT_ONCE) -> list[UUID]:
@@ -162,13 +182,75 @@ async def test_order_is_stuck_until_all_its_steps_were_heard_of(book: MongoOrder
         await book.record(event)
 
     assert awaited == [
-        set(Step),
+        set(FROM_THE_START),
         {Step.STOCK, Step.INVOICE, Step.NOTIFICATION},
         {Step.INVOICE, Step.NOTIFICATION},
         {Step.INVOICE},
     ]
     assert await _stuck(book) == []
     assert await book.count_stuck(AT_ONCE, 10) == 0
+
+
+async def test_list_of_stuck_orders_agrees_with_what_they_show(book: MongoOrderBook) -> None:
+    """An order is in it just when it shows that it awaits something, whatever of its end was missed."""
+    shuffler = random.Random(7)  # noqa: S311  # the same cases in every run
+    orders = [new_order(("any", 1)) for _ in range(40)]
+    for order in orders:
+        events = [*_life(order), *_end(order)]
+        missed = shuffler.sample(events, shuffler.choice([0, 0, 1, 1, 1, 2]))
+        heard = [event for event in events if event not in missed]
+        await _record_all(book, shuffler.sample(heard, len(heard)))
+
+    known = await book.list(OrderFilter(), None, len(orders))
+    awaiting = {order.id for order in known if order.awaited}
+    assert 0 < len(awaiting) < len(orders) == len(known)
+    assert set(await _stuck(book)) == awaiting
+    assert await book.count_stuck(AT_ONCE, 99) == len(awaiting)
+
+
+async def test_accepted_cancellation_is_awaited_until_it_comes_back(book: MongoOrderBook) -> None:
+    """An order that was through long ago is under way again, and not stuck at once."""
+    order = new_order(("any", 1))
+    await _record_all(book, _life(order))
+    cancellation, *rest = _end(order)
+    assert isinstance(cancellation, OrderCancelled)
+    long_ago = utc_now() - timedelta(days=1)
+    await book._orders.update_one({"_id": order.order_id}, {"$set": {"changed_at": long_ago}})
+
+    known = await book.cancel(cancellation, utc_now())
+    assert known is not None
+    assert known.awaited == [Step.CANCELLATION, Step.CREDIT_NOTE, Step.NOTIFICATION]
+    assert await _stuck(book, timedelta(hours=1)) == []
+    assert await _stuck(book) == [order.order_id]
+    await _record_all(book, rest)
+    known = await book.find(order.order_id)
+    assert known is not None
+    assert known.awaited == [Step.CANCELLATION]
+    await book.record(cancellation)
+    assert await _stuck(book) == []
+
+
+async def test_order_is_found_by_what_its_cancellation_tells(book: MongoOrderBook) -> None:
+    """By customer and reference, until the order itself is known by its own."""
+    order = new_order(("any", 1), id="c-own")
+    wish = OrderCancelled(
+        order_id=order.order_id,
+        reference="r-wish",
+        customer={"id": "c-wish"},
+        reason="any",
+        cancelled_at=utc_now(),
+    )
+
+    async def found(**wanted: str) -> bool:
+        return bool(await book.list(OrderFilter(**wanted), None, 9))
+
+    await book.record(wish)
+    assert await found(customer_id="c-wish", reference="r-wish")
+    assert not await found(customer_id="c-own")
+    await book.record(order)
+    assert await found(customer_id="c-own")
+    assert not await found(customer_id="c-wish")
+    assert not await found(reference="r-wish")
 
 
 async def test_refused_order_awaits_no_invoice(book: MongoOrderBook) -> None:
@@ -210,7 +292,9 @@ async def test_stuck_orders_are_filtered(book: MongoOrderBook) -> None:
 async def test_lists_of_what_waits_have_small_indexes(engine: AIOEngine, book: MongoOrderBook) -> None:
     """Neither stuck nor unpublished orders are looked for among the thousands that are through."""
     through = [new_order(("any", 1)) for _ in range(200)]
-    await asyncio.gather(*(book.record(event) for order in through for event in _life(order)))
+    events = [event for order in through for event in _life(order)]
+    events += [event for order in through[::2] for event in _end(order)]
+    await asyncio.gather(*(book.record(event) for event in events))
     waiting = new_order(("any", 1)).model_copy(update={"placed_at": utc_now()})
     await book.accept(_accepted(waiting, hours=-1))
     database = engine.database

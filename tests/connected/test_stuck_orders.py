@@ -3,7 +3,9 @@
 import email
 import json
 import re
+from collections.abc import Awaitable
 from email.policy import default
+from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
@@ -17,7 +19,9 @@ from contracts import (
     DeadLetterOpened,
     Event,
     InvoiceIssued,
+    InvoiceVoided,
     NotificationSent,
+    OrderCancelled,
     OrderCreated,
     OrderRejected,
     OrderValidated,
@@ -34,30 +38,54 @@ async def _is_bound(system: System, queue: str) -> bool:
     return any(binding["source"] == EVENTS.name for binding in bindings)
 
 
-async def _place_missed(
-    system: System, app: str, event: type[Event], *, available: int = 100
-) -> OrderCreated:
-    """An order for 3 units of its own article, of which the event did not reach the app."""
+async def _is_missed(
+    system: System, app: str, event: type[Event], order: OrderCreated, cause: Awaitable[Any]
+) -> bool:
+    """Let the order's event pass while the app's queue is not bound for it; whether that came about."""
     queue = await system.channel.get_queue(inbox(app, event).name, ensure=False)
     tap = await system.channel.declare_queue(exclusive=True)
     await tap.bind(EVENTS.name, event.topic)
+    await queue.unbind(EVENTS.name, event.topic)
+    await cause
+
+    async def passed() -> bool:
+        while message := await tap.get(no_ack=True, fail=False):
+            if json.loads(message.body)["order_id"] == str(order.order_id):
+                return True
+        return False
+
+    await eventually(passed, f"{event.topic} passed")
+    # Only the app itself binds its queue again, and nobody but us unbinds it: unbound now, unbound then.
+    is_missed = not await _is_bound(system, queue.name)
+    await queue.bind(EVENTS.name, event.topic)
+    await tap.delete()
+    return is_missed
+
+
+async def _new_order(system: System, *, available: int = 100) -> OrderCreated:
+    """An order for 3 units of its own article, of a customer of its own."""
+    (sku,) = await system.stock_up(available)
+    return new_order((sku, 3), id=f"c-{uuid4()}", email=f"{uuid4()}@example.com")
+
+
+async def _place_missed(
+    system: System, app: str, event: type[Event], *, available: int = 100
+) -> OrderCreated:
+    """An order of which the event did not reach the app."""
     while True:
-        (sku,) = await system.stock_up(available)
-        await queue.unbind(EVENTS.name, event.topic)
-        order = new_order((sku, 3), id=f"c-{uuid4()}", email=f"{uuid4()}@example.com")
+        order = await _new_order(system, available=available)
+        if await _is_missed(system, app, event, order, system.publish(order)):
+            return order
+
+
+async def _cancel_missed(system: System, app: str, event: type[Event]) -> OrderCreated:
+    """An order that was through and is cancelled, of which the event did not reach the app."""
+    while True:
+        order = await _new_order(system)
         await system.publish(order)
-
-        async def passed(order: OrderCreated = order) -> bool:
-            while message := await tap.get(no_ack=True, fail=False):
-                if json.loads(message.body)["order_id"] == str(order.order_id):
-                    return True
-            return False
-
-        await eventually(passed, f"{event.topic} passed")
-        # Only the app itself binds its queue again, and nobody but us unbinds it: unbound now, unbound then.
-        if not await _is_bound(system, queue.name):
-            await queue.bind(EVENTS.name, event.topic)
-            await tap.delete()
+        await system.settled(order.order_id)
+        cancel = system.api.post(f"/v1/orders/{order.order_id}/cancel", json={"reason": "Too late."})
+        if await _is_missed(system, app, event, order, cancel):
             return order
 
 
@@ -126,6 +154,43 @@ async def test_order_that_a_consumer_missed_is_found_and_sent_again(
     assert (await system.api.get("/v1/orders", params=query)).json()["orders"] == []
 
 
+@pytest.mark.parametrize(
+    ("app", "event", "awaits"),
+    [
+        ("billing", OrderCancelled, ["credit_note"]),
+        ("notifications", OrderCancelled, ["notification"]),
+        ("notifications", InvoiceVoided, ["notification"]),
+        ("orders", OrderCancelled, ["cancellation"]),
+        ("orders", InvoiceVoided, ["credit_note"]),
+    ],
+    ids=lambda value: getattr(value, "__name__", value if isinstance(value, str) else ""),
+)
+async def test_cancellation_that_a_consumer_missed_is_found_and_sent_again(
+    system: System, app: str, event: type[Event], awaits: list[str]
+) -> None:
+    """Whoever missed it hears of it by a resend: one credit note, and one mail of each kind."""
+    order = await _cancel_missed(system, app, event)
+    await _stuck(system, order, awaits)
+
+    answer = await system.api.post(f"/v1/orders/{order.order_id}/resend")
+
+    assert answer.status_code == 202
+    shown = await system.settled(order.order_id)
+    assert shown["status"] == "cancelled"
+    assert shown["credit_note_number"].startswith("CN-")
+    assert {"OrderCancelled", "InvoiceVoided"} <= names(shown)
+    # Where notifications heard of the credit note before, it hears of it again: only then is it known that
+    # nothing came of that.
+    first_time = app == "billing" or (app, event) == ("notifications", InvoiceVoided)
+    times = 1 if first_time else 2
+    await system.handled("notifications", order.order_id, InvoiceVoided.topic, times=times)
+    assert _mails_to(system, order.customer.email) == len(["invoice", "cancellation", "credit note"])
+    invoice = await system.database("billing")["invoices"].find_one({"_id": order.order_id})
+    assert invoice["credit_note_number"] == shown["credit_note_number"]
+    level = await system.database("stock")["levels"].find_one({"_id": order.lines[0].sku})
+    assert (level["available"], level["reserved"]) == (100, 0)
+
+
 async def test_stuck_orders_are_listed_and_sent_again_from_the_command_line(system: System) -> None:
     """`order list --stuck` says what each order awaits; `order resend` heals one, or all at once."""
     one = await _place_missed(system, "billing", OrderValidated)
@@ -151,7 +216,7 @@ async def test_stuck_orders_are_listed_and_sent_again_from_the_command_line(syst
 
 
 async def test_order_that_is_not_known_by_its_content_is_not_sent_again(system: System) -> None:
-    """Of an order whose dead letter is all that was heard of, nobody can publish an OrderCreated."""
+    """Of an order whose dead letter is all that was heard of, there is nothing to publish again."""
     order_id = uuid4()
     changes = {"order_id": order_id, "occurrence_id": uuid4()}
     await system.publish(DeadLetterOpened.model_validate(DeadLetterOpened.example | changes))

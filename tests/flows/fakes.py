@@ -11,7 +11,7 @@ from apps.documents.application import Press
 from apps.documents.domain import Statement, paper_of
 from apps.kit.clock import utc_now
 from apps.kit.errors import DependencyUnavailable
-from apps.notifications.application import Outcome
+from apps.notifications.application import Outcome, lacked_contact
 from apps.notifications.domain import Mail
 from apps.notifications.smtp import MailRefused
 from apps.orders.document import Order, update_of
@@ -180,17 +180,21 @@ class PostedMails:
 
 
 class SentTexts:
-    """A texter whose texts all arrive."""
+    """A texter whose texts all arrive, after failing as often as it is told to."""
 
     def __init__(self) -> None:
         self.texts: list[tuple[str, str, UUID]] = []
+        self.failures = 0
 
     async def send(self, number: str, text: str, idempotency_key: UUID) -> None:
+        if self.failures:
+            self.failures -= 1
+            raise DependencyUnavailable("SMS provider is away")
         self.texts.append((number, text, idempotency_key))
 
 
 class NotificationLogInMemory:
-    """What customers were told; the first entry stays."""
+    """What customers were told; the first entry stays, unless there was no way to the customer."""
 
     def __init__(self) -> None:
         self.outcomes: dict[UUID, Outcome] = {}
@@ -200,7 +204,10 @@ class NotificationLogInMemory:
         return self.outcomes.get(notification_id)
 
     async def record(self, outcome: Outcome) -> Outcome:
-        return self.outcomes.setdefault(outcome.notification_id, outcome)
+        known = self.outcomes.get(outcome.notification_id)
+        if known is None or (lacked_contact(known) and not lacked_contact(outcome)):
+            self.outcomes[outcome.notification_id] = outcome
+        return self.outcomes[outcome.notification_id]
 
 
 class StoredEvents:

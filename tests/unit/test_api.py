@@ -24,7 +24,7 @@ from apps.orders.api import order_book, order_relay
 from apps.orders.application import AcceptedOrder, Announcement, OrderFilter, Position
 from apps.orders.backlog import unpublished_check
 from apps.orders.document import Order
-from apps.orders.domain import Status, cancellation_of
+from apps.orders.domain import Status, Step, cancellation_of
 from contracts import OrderCancelled, OrderCreated
 from contracts.orders import EXAMPLE_CONTENT
 
@@ -55,6 +55,7 @@ class OrderBookInMemory:
         order = await self.find(cancellation.order_id)
         if order and order.rank != Status.REJECTED.rank and order.cancellation is None:
             order.cancellation = cancellation_of(cancellation)
+            order.awaits |= {Step.CANCELLATION: True}
             order.cancel_publish_at = publish_at
         return order
 
@@ -75,7 +76,7 @@ class OrderBookInMemory:
     async def list_stuck(
         self, unchanged_for: timedelta, wanted: OrderFilter, after: Position | None, limit: int
     ) -> Sequence[Order]:
-        stuck = [one for one in self.documents if one.awaits and one.changed_at < NOON - unchanged_for]
+        stuck = [one for one in self.documents if one.awaited and one.changed_at < NOON - unchanged_for]
         return [
             order
             for order in sorted(stuck, key=lambda order: (order.changed_at, order.id))
@@ -711,6 +712,15 @@ async def test_metrics_count_requests_by_route(client: httpx.AsyncClient) -> Non
     assert 'route="/v1/orders/{order_id}",status="404"' in metrics
     assert 'route="unknown",status="404"' in metrics
     assert str(order_id) not in metrics
+
+
+async def test_metrics_count_failures(client: httpx.AsyncClient, book: OrderBookInMemory) -> None:
+    """A request that ends in 500 is observed as one."""
+    book.failure = KeyError("a fault")
+    assert (await client.post("/v1/orders", json=content())).status_code == 500
+    book.failure = None
+    metrics = (await client.get("/metrics")).text
+    assert 'method="POST",route="/v1/orders",status="500"' in metrics
 
 
 async def test_documentation_is_served(client: httpx.AsyncClient) -> None:

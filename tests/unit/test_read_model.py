@@ -1,7 +1,7 @@
 """The read model: any order of arrival, with any repeats, ends the same."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from apps.notifications.domain import notification_id
 from apps.orders.application import AcceptedOrder
 from apps.orders.document import received
-from apps.orders.domain import Status, Step, effect_of
+from apps.orders.domain import FROM_THE_START, Status, effect_of
 from apps.orders.views import OrderSummary, OrderView
 from contracts import (
     EVENTS,
@@ -39,6 +40,26 @@ OF_AN_ORDER = [event for event in EVENTS if event not in {StockAdjusted, Webhook
 EXAMPLES: dict[type[Event], Event] = {event: event.model_validate(event.example) for event in EVENTS}
 
 
+def cancelled(**changes: Any) -> OrderCancelled:
+    return OrderCancelled.model_validate(OrderCancelled.example | changes)
+
+
+def told(template: str, kind: type[Event] = NotificationSent) -> Event:
+    """The outcome of one of the messages about the order."""
+    identity = {"notification_id": notification_id(ORDER_ID, template), "template": template}
+    return kind.model_validate(kind.example | identity)
+
+
+ARRIVALS: Sequence[Event] = (
+    *(EXAMPLES[kind] for kind in OF_AN_ORDER),
+    cancelled(reason="Too late.", cancelled_at="2026-11-22T12:00:00Z", reference="another"),
+    cancelled(reason="First.", cancelled_at="2026-11-22T10:00:00Z", reference=None, customer={"id": "c-2"}),
+    told("order-cancelled"),
+    told("invoice-voided", NotificationFailed),
+)
+"""All that may be heard of one order: three have cancelled it, and know it by other names."""
+
+
 def read_model_after(events: Iterable[Event]) -> ReadModelInMemory:
     """The read model once the events have arrived, in this order."""
     read_model = ReadModelInMemory()
@@ -59,13 +80,18 @@ def status_after(*kinds: type[Event]) -> Status:
     return Status.of_rank(facts_after(*(EXAMPLES[kind] for kind in kinds))["rank"])
 
 
-@given(seen=st.lists(st.sampled_from(OF_AN_ORDER), min_size=1, unique=True), data=st.data())
-def test_every_order_of_arrival_ends_the_same(seen: list[type[Event]], data: st.DataObject) -> None:
-    """Late, twice or reversed: the same events make the same order."""
-    events = [EXAMPLES[kind] for kind in seen]
+@given(events=st.lists(st.sampled_from(ARRIVALS), min_size=1, unique_by=id), data=st.data())
+def test_every_order_of_arrival_ends_the_same(events: list[Event], data: st.DataObject) -> None:
+    """Late, twice or reversed: the same events make the same document."""
     repeats = data.draw(st.lists(st.sampled_from(events), max_size=6))
     arrivals = data.draw(st.permutations([*events, *repeats]))
     assert facts_after(*arrivals) == facts_after(*events)
+
+
+@given(arrivals=st.permutations(ARRIVALS))
+def test_order_of_which_all_was_heard_awaits_nothing(arrivals: list[Event]) -> None:
+    """Whatever came last, a cancelled order that was undone and told of is through."""
+    assert read_model_after(arrivals).order(ORDER_ID).awaited == []
 
 
 @given(
@@ -143,7 +169,7 @@ def test_ingress_and_event_store_the_same_content(first: tuple[type[Event], ...]
     recorded = read_model_after([*(EXAMPLES[kind] for kind in first), event]).order(ORDER_ID)
     for field in ("content", "reference", "customer_id"):
         assert getattr(accepted, field) == getattr(recorded, field), field
-    assert set(accepted.awaits) == set(Step)
+    assert set(accepted.awaits) == set(FROM_THE_START)
 
 
 @pytest.mark.parametrize(
@@ -157,7 +183,9 @@ def test_ingress_and_event_store_the_same_content(first: tuple[type[Event], ...]
         ((NotificationSent, OrderRejected, OrderCreated), []),
         ((NotificationSkipped, InvoiceIssued, OrderCreated, OrderValidated), []),
         ((OrderCancelled,), ["notification"]),
-        ((NotificationSent, OrderCancelled), []),
+        ((NotificationSent, OrderCancelled), ["notification"]),
+        ((InvoiceIssued, NotificationSent, OrderCancelled), ["credit_note", "notification"]),
+        ((OrderCancelled, InvoiceVoided), ["notification"]),
         ((NotificationFailed, OrderRejected, OrderCreated), []),
         ((DeadLetterOpened, DeadLetterClosed), ["order", "stock", "invoice", "notification"]),
     ],
@@ -166,6 +194,48 @@ def test_order_awaits_what_was_not_heard_of(kinds: tuple[type[Event], ...], awai
     """An order is through once each step of it was heard of, whichever event came last or is missing."""
     view = OrderSummary.of(read_model_after(EXAMPLES[kind] for kind in kinds).order(ORDER_ID))
     assert view.awaits == awaits
+
+
+@pytest.mark.parametrize("kind", [NotificationSent, NotificationSkipped, NotificationFailed])
+@pytest.mark.parametrize(
+    ("kinds", "templates", "awaits"),
+    [
+        ((OrderCancelled, OrderCreated), ["order-cancelled"], []),
+        ((OrderRejected, OrderCancelled, OrderCreated), ["order-cancelled"], []),
+        ((InvoiceIssued, OrderCancelled), ["order-cancelled", "invoice-issued"], ["credit_note"]),
+        ((InvoiceVoided, OrderCancelled), ["order-cancelled", "invoice-issued"], ["notification"]),
+        ((InvoiceVoided, OrderCancelled), ["invoice-voided", "invoice-issued"], ["notification"]),
+        ((InvoiceVoided, OrderCancelled), ["order-cancelled", "invoice-voided"], []),
+    ],
+)
+def test_cancelled_order_awaits_its_own_messages(
+    kinds: tuple[type[Event], ...], templates: list[str], awaits: list[str], kind: type[Event]
+) -> None:
+    """That the invoice was told of does not stand for the cancellation; a message in vain was one too."""
+    messages = [told(template, kind) for template in templates]
+    for arrivals in (
+        [EXAMPLES[one] for one in kinds] + messages,
+        messages + [EXAMPLES[one] for one in kinds],
+    ):
+        shown = OrderSummary.of(read_model_after(arrivals).order(ORDER_ID))
+        assert [step for step in shown.awaits if step not in {"order", "stock"}] == awaits
+
+
+def test_message_of_an_unknown_template() -> None:
+    """Its name decides nothing, whatever it holds."""
+    event = told("$news.of.another")
+    assert OrderView.of(read_model_after([event]).order(ORDER_ID)).timeline[0].event_id == event.event_id
+
+
+def test_cancellation_names_the_order_until_it_is_known() -> None:
+    """An order that nobody has announced shows as its cancellation knows it, and then as it is itself."""
+    wish = cancelled(reference="another", customer={"id": "c-2"})
+    view = OrderSummary.of(read_model_after([wish]).order(ORDER_ID))
+    assert (view.customer_id, view.reference) == ("c-2", "another")
+    nameless = EXAMPLES[OrderCreated].model_copy(update={"reference": None})
+    for arrivals in ([wish, nameless], [nameless, wish]):
+        view = OrderSummary.of(read_model_after(arrivals).order(ORDER_ID))
+        assert (view.customer_id, view.reference) == ("17850", None)
 
 
 def test_cancellation_shows_with_its_credit_note() -> None:
@@ -184,13 +254,12 @@ def test_cancellation_shows_with_its_credit_note() -> None:
 def test_the_earliest_of_several_cancellations_counts(arrivals: list[int]) -> None:
     """Two that cancel one order do not flip its reason: the same one stays, whichever came last."""
     cancellations = [
-        OrderCancelled.model_validate(
-            OrderCancelled.example | {"reason": f"{hour}", "cancelled_at": f"2026-11-22T1{hour}:00:00Z"}
-        )
-        for hour in arrivals
+        cancelled(reason=f"{hour}", cancelled_at=f"2026-11-22T1{hour}:00:00Z") for hour in arrivals
     ]
     order = read_model_after(cancellations).order(ORDER_ID)
-    assert order.cancelled == next(one for one in cancellations if one.reason == "1")
+    earliest = next(one for one in cancellations if one.reason == "1")
+    assert order.cancelled == earliest
+    assert [entry.at for entry in OrderView.of(order).timeline] == [earliest.cancelled_at]
 
 
 def test_cancellation_without_a_reference_leaves_the_orders_own() -> None:
