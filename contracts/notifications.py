@@ -22,7 +22,17 @@ class _AboutNotification(Event):
     template: str = Field(description="What the message is about.", examples=["invoice-issued"])
 
 
-class NotificationSent(_AboutNotification):
+class _ToRecipient(_AboutNotification):
+    """What is known of a message that had a recipient."""
+
+    channel: Literal["email", "sms"] = Field(description="How the customer was to be told.")
+    recipient: str = Field(
+        description="Address or number, masked: enough to recognise, not to use.",
+        examples=["a***@example.com"],
+    )
+
+
+class NotificationSent(_ToRecipient):
     """A customer was told by e-mail or SMS: the mail server or the SMS provider took the message."""
 
     topic: ClassVar[str] = "notification.sent.v1"
@@ -37,11 +47,6 @@ class NotificationSent(_AboutNotification):
     }
     model_config = ConfigDict(json_schema_extra={"examples": [example]})
 
-    channel: Literal["email", "sms"] = Field(description="How the customer was told.")
-    recipient: str = Field(
-        description="Address or number, masked: enough to recognise, not to use.",
-        examples=["a***@example.com"],
-    )
     sent_at: Timestamp = Field(description="When it was handed over, RFC 3339.")
 
 
@@ -66,7 +71,7 @@ class NotificationSkipped(_AboutNotification):
     skipped_at: Timestamp = Field(description="When that was decided, RFC 3339.")
 
 
-class NotificationFailed(_AboutNotification):
+class NotificationFailed(_ToRecipient):
     """A customer could not be told: the mail server or the SMS provider will never take this message."""
 
     topic: ClassVar[str] = "notification.failed.v1"
@@ -82,11 +87,6 @@ class NotificationFailed(_AboutNotification):
     }
     model_config = ConfigDict(json_schema_extra={"examples": [example]})
 
-    channel: Literal["email", "sms"] = Field(description="How the customer was to be told.")
-    recipient: str = Field(
-        description="Address or number, masked: enough to recognise, not to use.",
-        examples=["a***@example.com"],
-    )
     reason: str = Field(
         max_length=500,
         description="What the refusal was, without the customer's data.",
