@@ -108,8 +108,14 @@ async def list_groups(archive: Archive, wanted: Filter) -> DeadLetterGroups:
     return DeadLetterGroups(groups=[DeadLetterGroup.model_validate(group) for group in groups])
 
 
-# The converter keeps `/replay` and `/discard` from being taken for ids.
-@router.get("/{dead_letter_id:uuid}", summary="One dead letter with its body", responses=_NOT_FOUND)
+@router.get("/replay", include_in_schema=False)
+@router.get("/discard", include_in_schema=False)
+async def no_dead_letter() -> None:
+    """Keeps what can only be posted to from being taken for the id of a dead letter."""
+    raise ProblemError(405, "Only POST is possible here")
+
+
+@router.get("/{dead_letter_id}", summary="One dead letter with its body", responses=_NOT_FOUND)
 async def show_dead_letter(dead_letter_id: UUID, archive: Archive) -> DeadLetterView:
     """The message as it was sent, why it died, and what was done about it."""
     letter = await _find(archive, dead_letter_id)

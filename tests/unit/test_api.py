@@ -435,6 +435,7 @@ async def test_wrong_method(client: httpx.AsyncClient) -> None:
         answer = await client.put(path)
         problem(answer, 405)
         assert answer.headers["allow"] == methods
+    problem(await client.get("/v1/dead-letters/replay"), 405)
 
 
 async def test_pages_miss_and_repeat_nothing(client: httpx.AsyncClient, book: OrderBookInMemory) -> None:
