@@ -37,7 +37,7 @@ async def test_ingress_killed_while_it_accepts(scenario: Scenario) -> None:
                 await system.ready()
             await scenario.recovered(system, load)
         await scenario.passes(system, load)
-    assert set(load.answers) > {"202"}, "no request was cut off"
+    assert set(load.answers) - {"202", "409"}, "no request was cut off"
 
 
 @pytest.mark.faults(2, "kill -9 after the database write, before the publish", ", ".join(PUBLISHERS))

@@ -167,4 +167,4 @@ async def turns_red(system: System, process: str) -> None:
 
 def refuses_honestly(load: Load) -> None:
     """Where an order could not be stored the answer was 503, to be asked again, or none: no error of ours."""
-    assert not {status for status in load.answers if status.isdigit()} - {"202", "503"}, load.answers
+    assert not {status for status in load.answers if status.isdigit()} - {"202", "409", "503"}, load.answers
