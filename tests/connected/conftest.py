@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -134,9 +135,15 @@ class System:
         await eventually(check, f"{app} handled {topic} {times} times")
 
     async def dead_letters(self, identity: str, count: int = 1) -> list[dict[str, Any]]:
-        """The archived messages with that message or correlation id, by queue, once there are so many."""
+        """The archived messages with that message or correlation id, by queue, once there are so many.
+
+        Those of webhooks, which receive every event, are left out: they would only repeat the others.
+        """
         letters = self.database("recovery")["dead_letters"]
-        named = {"$or": [{"message_id": identity}, {"correlation_id": identity}]}
+        named = {
+            "$or": [{"message_id": identity}, {"correlation_id": identity}],
+            "queue": {"$not": re.compile("^webhooks")},
+        }
 
         async def check() -> list[dict[str, Any]] | None:
             found = await letters.find(named).sort("queue").to_list(None)
