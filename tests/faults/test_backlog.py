@@ -13,6 +13,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from apps.kit.clock import utc_now
+from apps.kit.topology import EVENTS
 from contracts import OrderCreated
 from tests.faults.conftest import Scenario
 from tests.faults.eventually import eventually
@@ -21,6 +22,8 @@ from tests.faults.system import System
 
 BACKLOG = 10_000
 QUEUE = "stock.order-created"
+HANDLER = f"{EVENTS.name}.{OrderCreated.topic}"
+"""What FastStream's metrics call its consumer."""
 SLOW = ("stock", "stock-2")
 AT_ONCE = 200
 """Publishes that await their confirm."""
@@ -149,5 +152,5 @@ async def orders_taken(system: System, process: str) -> float:
         sample.value
         for family in text_string_to_metric_families(text)
         for sample in family.samples
-        if sample.name == "faststream_received_messages_total" and sample.labels["handler"] == QUEUE
+        if sample.name == "faststream_received_messages_total" and sample.labels["handler"] == HANDLER
     )
