@@ -39,7 +39,11 @@ async def cancelled(system: System, *order_ids: UUID) -> None:
             await system.database("stock")["reservations"].count_documents(released) == len(order_ids)
             and await system.database("billing")["invoices"].count_documents(ended) == len(order_ids)
             and all(order and order["status"] == "cancelled" for order in orders)
-            and not any({"order", "stock", "invoice"} & set(order["awaits"]) for order in orders if order)
+            and not any(
+                {"order", "stock", "invoice", "credit_note"} & set(order["awaits"])
+                for order in orders
+                if order
+            )
         )
 
     await eventually(check, "cancelled")
