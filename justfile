@@ -15,7 +15,7 @@ test *arguments:
 unit *arguments:
     pytest tests/unit {{ arguments }}
 
-[doc("Run every fault scenario, about 18 minutes; `--seed` repeats a run, `--report FILE` writes the table.")]
+[doc("Run every fault scenario, about 40 minutes; `--seed` repeats a run, `--report FILE` writes the table.")]
 [group("check")]
 faults *arguments:
     pytest tests/faults --faults {{ arguments }}
