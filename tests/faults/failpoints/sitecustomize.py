@@ -9,7 +9,7 @@ code stays free of failpoints. One process takes one or more of these, separated
 - `in-handler:N` kill -9 while the Nth message is being handled
 - `kill-for:TEXT` kill -9, each time, while a message with this text in its body is being handled
 - `fail-for:TEXT` every attempt at a message with this text fails; without a text, at any message
-- `sleep:SECONDS` every handler takes that much longer
+- `sleep:SECONDS` every handler takes that much longer, and logs that it begins
 - `clock:SECONDS` the present is that much later, or earlier
 
 The first four happen once: the next run of the process finds the file that `ORDERFLOW_FAILPOINT_FIRED` names.
@@ -26,6 +26,7 @@ from datetime import timedelta
 from itertools import count
 from typing import Any
 
+BEGINS = "handler begins"
 _MID_HANDLER_SECONDS = 0.002
 """After this a handler has sent its first command to MongoDB, and has not yet heard of its commit."""
 
@@ -124,7 +125,10 @@ def fail_for(text: str) -> None:
 
 
 def sleep(seconds: float) -> None:
+    from structlog.stdlib import get_logger  # noqa: PLC0415
+
     async def disturb(_body: bytes) -> None:
+        get_logger().info(BEGINS)
         await asyncio.sleep(seconds)
 
     around_handler(disturb)
