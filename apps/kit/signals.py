@@ -1,10 +1,16 @@
-"""Being told to stop: a clean stop ends with exit code 0."""
+"""Being told to stop: a clean stop ends with exit code 0, and no stop hangs for ever."""
 
+import faulthandler
 import signal
 import sys
 from types import FrameType
 
 from uvicorn import Server
+
+from apps.kit.settings import get_settings
+
+_EXIT_SECONDS = 15.0
+"""What a stop may take beyond the drain timeout: closing connections, and the interpreter's own end."""
 
 
 def stop_on_sigterm() -> None:
@@ -21,5 +27,14 @@ def stop_on_sigterm() -> None:
         if not server.started:
             sys.exit(0)
         server.should_exit = True
+        end_within(get_settings().drain_timeout_seconds + _EXIT_SECONDS)
 
     signal.signal(signal.SIGTERM, stop)
+
+
+def end_within(seconds: float) -> None:
+    """Have the process end with exit code 1 if it is still there then, after it has told where it hangs.
+
+    By then all that ran was given its time, so what RabbitMQ has no answer to is delivered to others.
+    """
+    faulthandler.dump_traceback_later(seconds, exit=True)

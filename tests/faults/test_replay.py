@@ -16,13 +16,13 @@ ACTOR = {"Orderflow-Actor": "scenario-21"}
 
 
 @pytest.mark.faults(
-    21, "every dead letter replayed, twice", "by HTTP, after a mail server that refused all mails"
+    21, "every dead letter replayed, twice", "by HTTP, after a mail server that put off every mail"
 )
 async def test_all_dead_letters_replayed_twice(scenario: Scenario) -> None:
     """The first replay heals what can be healed, poison dies again; the second changes nothing for anyone."""
     async with MailServer() as mail_server, scenario.system(mail_server=mail_server) as system:
-        mail_server.mood = "5xx"
-        async with system.load(orders=60, poison_share=0.1) as load:
+        mail_server.mood = "4xx"
+        async with system.load(orders=60, poison_share=0.1, cancel_share=0) as load:
             pass
         expected = mailed(load) + poisoned(load)
         await eventually(lambda: has_open(system, expected), f"{expected} dead letters")
