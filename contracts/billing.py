@@ -7,7 +7,7 @@ from uuid import UUID
 from pydantic import ConfigDict, Field, model_validator
 
 from contracts.amounts import Currency, Money, Rate, Timestamp, check_decimals
-from contracts.event import MOST_ITEMS, Bounded, Contract, Event
+from contracts.event import MOST_ITEMS, Bounded, Change, Contract, Event
 from contracts.orders import (
     EXAMPLE_CONTENT,
     EXAMPLE_CUSTOMER,
@@ -84,6 +84,7 @@ class InvoiceIssued(Invoice, Event):
     version: ClassVar[int] = 1
     owner: ClassVar[str] = "billing"
     time_field: ClassVar[str] = "issued_at"
+    history: ClassVar[tuple[Change, ...]] = (Change("0.1.0", "Introduced."),)
     example: ClassVar[dict[str, Any]] = _EXAMPLE_INVOICE
     model_config = ConfigDict(json_schema_extra={"examples": [example]})
 
@@ -95,6 +96,7 @@ class InvoiceVoided(Invoice, Event):
     version: ClassVar[int] = 1
     owner: ClassVar[str] = "billing"
     time_field: ClassVar[str] = "voided_at"
+    history: ClassVar[tuple[Change, ...]] = (Change("0.1.0", "Introduced."),)
     example: ClassVar[dict[str, Any]] = {
         **_EXAMPLE_INVOICE,
         "credit_note_number": "CN-2026-000007",

@@ -1,7 +1,7 @@
 """What every event has in common: a topic, a version, an example and an identity that repeats keep."""
 
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 from uuid import UUID, uuid5
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
@@ -31,6 +31,13 @@ class Contract(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
 
+class Change(NamedTuple):
+    """What a release changed in an event, for those who publish it or receive it."""
+
+    release: str
+    change: str
+
+
 class Event(Contract):
     """A fact, in the past tense, published once and perhaps delivered often."""
 
@@ -44,6 +51,9 @@ class Event(Contract):
     identity_field: ClassVar[str] = "order_id"
     """The natural key: two events of one topic with the same value are the same event."""
     time_field: ClassVar[str]
+    """The field that says when it happened."""
+    history: ClassVar[tuple[Change, ...]]
+    """What became of this version of the event, the oldest first."""
 
     @property
     def event_id(self) -> UUID:

@@ -6,7 +6,7 @@ from uuid import UUID
 from pydantic import ConfigDict, Field
 
 from contracts.amounts import Timestamp
-from contracts.event import Event
+from contracts.event import Change, Event
 from contracts.orders import EXAMPLE_ORDER_ID, OrderId
 
 
@@ -37,6 +37,7 @@ class NotificationSent(_ToRecipient):
 
     topic: ClassVar[str] = "notification.sent.v1"
     time_field: ClassVar[str] = "sent_at"
+    history: ClassVar[tuple[Change, ...]] = (Change("0.1.0", "Introduced."),)
     example: ClassVar[dict[str, Any]] = {
         "notification_id": "f1b7b5b1-59c1-5f9c-8a52-5d8f1f9f8b11",
         "order_id": EXAMPLE_ORDER_ID,
@@ -55,6 +56,7 @@ class NotificationSkipped(_AboutNotification):
 
     topic: ClassVar[str] = "notification.skipped.v1"
     time_field: ClassVar[str] = "skipped_at"
+    history: ClassVar[tuple[Change, ...]] = (Change("0.1.0", "Introduced."),)
     example: ClassVar[dict[str, Any]] = {
         "notification_id": "f1b7b5b1-59c1-5f9c-8a52-5d8f1f9f8b11",
         "order_id": EXAMPLE_ORDER_ID,
@@ -76,6 +78,7 @@ class NotificationFailed(_ToRecipient):
 
     topic: ClassVar[str] = "notification.failed.v1"
     time_field: ClassVar[str] = "failed_at"
+    history: ClassVar[tuple[Change, ...]] = (Change("0.1.0", "Introduced."),)
     example: ClassVar[dict[str, Any]] = {
         "notification_id": "f1b7b5b1-59c1-5f9c-8a52-5d8f1f9f8b11",
         "order_id": EXAMPLE_ORDER_ID,

@@ -7,7 +7,7 @@ from uuid import UUID
 from pydantic import ConfigDict, Field, field_validator
 
 from contracts.amounts import Currency, Money, Timestamp, check_decimals
-from contracts.event import MOST_ITEMS, Bounded, Contract, Event
+from contracts.event import MOST_ITEMS, Bounded, Change, Contract, Event
 
 Sku = Annotated[
     str,
@@ -163,6 +163,7 @@ class OrderCreated(OrderContent, Event):
     version: ClassVar[int] = 1
     owner: ClassVar[str] = "orders"
     time_field: ClassVar[str] = "placed_at"
+    history: ClassVar[tuple[Change, ...]] = (Change("0.1.0", "Introduced."),)
     example: ClassVar[dict[str, Any]] = {
         "order_id": EXAMPLE_ORDER_ID,
         **EXAMPLE_CONTENT,
@@ -181,6 +182,7 @@ class OrderCancelled(Event):
     version: ClassVar[int] = 1
     owner: ClassVar[str] = "orders"
     time_field: ClassVar[str] = "cancelled_at"
+    history: ClassVar[tuple[Change, ...]] = (Change("0.1.0", "Introduced."),)
     example: ClassVar[dict[str, Any]] = {
         "order_id": EXAMPLE_ORDER_ID,
         "reference": "536365",

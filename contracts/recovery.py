@@ -6,7 +6,7 @@ from uuid import UUID
 from pydantic import ConfigDict, Field
 
 from contracts.amounts import Timestamp
-from contracts.event import Event
+from contracts.event import Change, Event
 from contracts.orders import EXAMPLE_ORDER_ID, OrderId
 
 _EXAMPLE_IDS: dict[str, Any] = {
@@ -33,6 +33,7 @@ class DeadLetterOpened(_AboutDeadLetter):
 
     topic: ClassVar[str] = "dead-letter.opened.v1"
     time_field: ClassVar[str] = "opened_at"
+    history: ClassVar[tuple[Change, ...]] = (Change("0.1.0", "Introduced."),)
     example: ClassVar[dict[str, Any]] = {
         **_EXAMPLE_IDS,
         "queue": "billing.order-validated",
@@ -58,6 +59,7 @@ class DeadLetterClosed(_AboutDeadLetter):
 
     topic: ClassVar[str] = "dead-letter.closed.v1"
     time_field: ClassVar[str] = "closed_at"
+    history: ClassVar[tuple[Change, ...]] = (Change("0.1.0", "Introduced."),)
     example: ClassVar[dict[str, Any]] = {
         **_EXAMPLE_IDS,
         "resolution": "replayed",

@@ -7,7 +7,7 @@ from uuid import UUID
 from pydantic import ConfigDict, Field, model_validator
 
 from contracts.amounts import Timestamp
-from contracts.event import MOST_ITEMS, Bounded, Contract, Event
+from contracts.event import MOST_ITEMS, Bounded, Change, Contract, Event
 from contracts.orders import (
     EXAMPLE_CONTENT,
     EXAMPLE_CUSTOMER,
@@ -27,6 +27,7 @@ class OrderValidated(OrderContent, Event):
     version: ClassVar[int] = 1
     owner: ClassVar[str] = "stock"
     time_field: ClassVar[str] = "validated_at"
+    history: ClassVar[tuple[Change, ...]] = (Change("0.1.0", "Introduced."),)
     example: ClassVar[dict[str, Any]] = {
         "order_id": EXAMPLE_ORDER_ID,
         **EXAMPLE_CONTENT,
@@ -64,6 +65,7 @@ class OrderRejected(Event):
     version: ClassVar[int] = 1
     owner: ClassVar[str] = "stock"
     time_field: ClassVar[str] = "rejected_at"
+    history: ClassVar[tuple[Change, ...]] = (Change("0.1.0", "Introduced."),)
     example: ClassVar[dict[str, Any]] = {
         "order_id": EXAMPLE_ORDER_ID,
         "reference": "536365",
@@ -93,6 +95,7 @@ class StockAdjusted(Event):
     owner: ClassVar[str] = "warehouse"
     identity_field: ClassVar[str] = "adjustment_id"
     time_field: ClassVar[str] = "adjusted_at"
+    history: ClassVar[tuple[Change, ...]] = (Change("0.1.0", "Introduced."),)
     example: ClassVar[dict[str, Any]] = {
         "adjustment_id": "0b7f2a0e-33a1-5f0c-9f2d-6f3a51f1c0de",
         "sku": "71053",

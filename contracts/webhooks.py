@@ -7,7 +7,7 @@ from uuid import UUID
 from pydantic import ConfigDict, Field
 
 from contracts.amounts import Timestamp
-from contracts.event import Event
+from contracts.event import Change, Event
 
 
 class DisabledReason(StrEnum):
@@ -25,6 +25,7 @@ class WebhookEndpointDisabled(Event):
     owner: ClassVar[str] = "webhooks"
     identity_field: ClassVar[str] = "disabling_id"
     time_field: ClassVar[str] = "disabled_at"
+    history: ClassVar[tuple[Change, ...]] = (Change("0.1.0", "Introduced."),)
     example: ClassVar[dict[str, Any]] = {
         "disabling_id": "0d9a1a42-5f0b-5d3e-8d57-0b9d3c8f1e77",
         "endpoint_id": "3f0c9d52-3f0e-4e9b-9a55-8a2c3d4e5f60",

@@ -1,6 +1,7 @@
 """The contracts: what may be published, how it is written, and what is refused with which words."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from datetime import UTC, datetime, timedelta
@@ -117,6 +118,16 @@ def test_topic_version_and_owner(event: type[Event]) -> None:
     assert event.owner
     assert event.time_field in event.model_fields
     assert event.identity_field in event.model_fields
+
+
+@of_every_event
+def test_history_begins_with_the_introduction(event: type[Event]) -> None:
+    """Whoever reads about a version of an event finds what each release changed in it, in its own words."""
+    assert "history" in vars(event)
+    assert event.history[0].change.startswith("Introduced")
+    for release, change in event.history:
+        assert re.fullmatch(r"\d+\.\d+\.\d+", release)
+        assert change.endswith(".")
 
 
 def test_topics_are_unique() -> None:
