@@ -10,7 +10,9 @@ from apps.documents import app as documents_app
 from apps.ingress import api as ingress
 from apps.kit.broker import EventBroker
 from apps.kit.errors import DependencyUnavailable
-from apps.kit.topology import EXCHANGES, SHARED_BINDINGS, Binding, bindings_of
+from apps.kit.specification import EventSpecification
+from apps.kit.specification import bindings as bindings_of_brokers
+from apps.kit.topology import EXCHANGES, Binding
 from apps.kit.worker import specification
 from apps.notifications import app as notifications
 from apps.orders import app as orders
@@ -32,13 +34,8 @@ BROKERS: tuple[EventBroker, ...] = (
 
 def documents() -> dict[str, SpecificationFactory]:
     """The AsyncAPI document of each app, and `system` for all together, by name."""
-    together = specification(
-        *BROKERS, title="Orderflow", description="Every event of the order pipeline, and who handles it."
-    )
-    return {
-        "ingress": specification(
-            ingress.broker, title="Orderflow ingress", description="Takes orders over HTTP."
-        ),
+    apps = {
+        "ingress": specification(ingress.broker, "Takes orders over HTTP."),
         "orders": orders.app.schema,
         "stock": stock.app.schema,
         "billing": billing.app.schema,
@@ -46,15 +43,19 @@ def documents() -> dict[str, SpecificationFactory]:
         "recovery": recovery.app.schema,
         "webhooks": webhooks.app.schema,
         "documents": documents_app.app.schema,
-        "system": together,
     }
+    system = EventSpecification(
+        *BROKERS,
+        title="Orderflow",
+        description="Every event of the order pipeline, and who handles it.",
+        apps={name: app.description or "" for name, app in apps.items()},
+    )
+    return {**apps, "system": system}
 
 
 def bindings() -> list[Binding]:
     """Every queue with the exchanges that feed it."""
-    consumers = [consumer for broker in BROKERS for consumer in broker.consumers]
-    consumed = [binding for consumer in consumers for binding in bindings_of(consumer.queue)]
-    return list(dict.fromkeys([*consumed, *SHARED_BINDINGS]))
+    return bindings_of_brokers(BROKERS)
 
 
 async def apply_topology(rabbitmq_url: str) -> None:

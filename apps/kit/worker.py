@@ -5,7 +5,6 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 from faststream.asgi import AsgiFastStream, AsgiResponse, get
-from faststream.specification import AsyncAPI
 from odmantic import AIOEngine
 from prometheus_client import make_asgi_app
 from structlog.stdlib import get_logger
@@ -22,6 +21,7 @@ from apps.kit.health import (
 )
 from apps.kit.logs import configure_logging, hold_back_uvicorn
 from apps.kit.signals import stop_on_sigterm
+from apps.kit.specification import EventSpecification
 
 Adapters = Callable[[], AbstractAsyncContextManager[Mapping[str, Any]]]
 """Opens what an app's handlers take as arguments, by their names in the context; `database` is checked."""
@@ -33,14 +33,13 @@ log = get_logger()
 _JSON = {"content-type": "application/json"}
 
 
-def specification(*brokers: EventBroker, title: str, description: str) -> AsyncAPI:
-    """An AsyncAPI document over the topology of one or more brokers."""
-    return AsyncAPI(
-        *brokers,
-        title=title,
-        version="1.0.0",
+def specification(broker: EventBroker, description: str) -> EventSpecification:
+    """The AsyncAPI document of one app."""
+    return EventSpecification(
+        broker,
+        title=f"Orderflow {broker.app}",
         description=description,
-        license={"name": "MIT", "url": "https://opensource.org/license/mit"},
+        apps={broker.app: description},
     )
 
 
@@ -97,5 +96,5 @@ def worker(
         logger=None,
         lifespan=lifespan,
         on_shutdown=[*on_stop, broker.stop_consuming],
-        specification=specification(broker, title=f"Orderflow {broker.app}", description=description),
+        specification=specification(broker, description),
     )
