@@ -5,10 +5,14 @@ from typing import Any
 
 import typer
 
+from apps.cli import topology_users
 from apps.cli.output import AsJson, result, show_json, show_table
 from apps.kit.settings import get_settings
 
-app = typer.Typer(help="Declare and show the exchanges and queues.", no_args_is_help=True)
+app = typer.Typer(
+    help="Declare and show the exchanges and queues, and who else may use them.", no_args_is_help=True
+)
+app.add_typer(topology_users.app, name="user")
 
 
 @app.command()

@@ -28,6 +28,7 @@ CLI_VARIABLES = {
     "ORDERFLOW_API_URL",
     "ORDERFLOW_HOME",
     "ORDERFLOW_MONGOD",
+    "ORDERFLOW_RABBITMQ_MANAGEMENT_URL",
     "ORDERFLOW_RABBITMQ_SERVER",
 }
 """Read by the command line alone, and no field of `Settings`."""

@@ -132,12 +132,15 @@ class LocalStack:
     @property
     def addresses(self) -> dict[str, str]:
         """The settings by which other processes reach this system."""
-        return {
+        addresses = {
             "ORDERFLOW_RABBITMQ_URL": self.rabbitmq_url,
             "ORDERFLOW_MONGODB_URL": self.mongodb_url,
             "ORDERFLOW_API_URL": self.api_url,
             "ORDERFLOW_API_KEY": self.api_key,
         }
+        if self.rabbitmq is not None:
+            addresses["ORDERFLOW_RABBITMQ_MANAGEMENT_URL"] = self.rabbitmq.management_url
+        return addresses
 
     @property
     def urls(self) -> dict[str, str]:
@@ -146,6 +149,7 @@ class LocalStack:
             "API": self.api_url,
             "API key": self.api_key,
             "API documentation": f"{self.api_url}/docs",
+            "Event documentation": f"{self.api_url}/asyncapi",
             "Health": f"{self.api_url}/health/ready",
         }
         if self.rabbitmq is not None:
