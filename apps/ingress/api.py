@@ -19,6 +19,7 @@ from apps.documents import api as documents
 from apps.documents.mongo import DOCUMENTS as DOCUMENT_DOCUMENTS
 from apps.documents.mongo import MongoCatalogue
 from apps.documents.store import DocumentStore
+from apps.ingress import site
 from apps.ingress.openapi import complete, operation_id
 from apps.kit.access import Caller
 from apps.kit.answers import AnswerHeaders
@@ -117,12 +118,7 @@ api = FastAPIOffline(
     # Placing an order is no management: the order itself is the record of it.
     dependencies=[Depends(audited(but_for={"/v1/orders"}))],
     license_info={"name": "MIT", "identifier": "MIT"},
-    responses={
-        401: {"model": Problem, "description": "No valid key or token came with the request."},
-        403: {"model": Problem, "description": "The caller lacks the scope that is named."},
-        422: {"model": Problem, "description": "What is wrong, and in which field."},
-        429: {"model": Problem, "description": "Too many requests; `Retry-After` tells when to go on."},
-    },
+    responses={422: {"model": Problem, "description": "What is wrong, and in which field."}},
 )
 hold_back_uvicorn()
 install_problem_handlers(api)
@@ -134,6 +130,7 @@ api.include_router(orders.router)
 api.include_router(recovery.router)
 api.include_router(webhooks.router)
 api.include_router(documents.router)
+api.include_router(site.router)
 complete(api)
 
 

@@ -12,10 +12,16 @@ from apps.kit.problems import MEDIA_TYPE, Problem, problem_response
 
 _JSON = "application/json"
 _FIRST_ERROR = 400
-# What every operation with a key may answer, and every one with a body besides.
-_OUT_OF_REACH = ("503", "MongoDB is out of reach, or RabbitMQ where it is needed; try again.")
-_WITH_BODY = (("400", "The body is no JSON."), ("413", "The body is larger than 1 MiB."))
-_OF_KEYS = ("401", "403", "429")
+_ANSWERS = {
+    "security": {
+        "401": "No valid key or token came with the request.",
+        "403": "The caller lacks the scope that is named.",
+        "429": "Too many requests; `Retry-After` tells when to go on.",
+        "503": "MongoDB is out of reach, or RabbitMQ where it is needed; try again.",
+    },
+    "requestBody": {"400": "The body is no JSON.", "413": "The body is larger than 1 MiB."},
+}
+"""What every operation that has such a thing may answer, unless its route says it in words of its own."""
 
 _ORDER = {"order_id": "$response.body#/order_id"}
 _ENDPOINT = {"endpoint_id": "$response.body#/endpoint_id"}
@@ -76,15 +82,11 @@ def _methods_of(path: str, described: Mapping[str, Any]) -> list[str]:
 
 def _complete(operation: dict[str, Any]) -> None:
     responses = operation["responses"]
-    if "security" in operation:
-        responses.setdefault(_OUT_OF_REACH[0], _problem(_OUT_OF_REACH[1]))
-    else:
-        for status in _OF_KEYS:
-            responses.pop(status, None)
-    if "requestBody" in operation:
-        for status, description in _WITH_BODY:
-            responses.setdefault(status, _problem(description))
-    elif "parameters" not in operation:
+    for part, answers in _ANSWERS.items():
+        if part in operation:
+            for status, description in answers.items():
+                responses.setdefault(status, _problem(description))
+    if "parameters" not in operation and "requestBody" not in operation:
         responses.pop("422", None)
     for status, response in responses.items():
         content = response.get("content", {})

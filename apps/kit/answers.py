@@ -50,9 +50,10 @@ class AnswerHeaders:
             nonlocal page
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
+                has_own_policy = "Content-Security-Policy" in headers
                 for name, value in answer_headers(state).items():
                     headers.setdefault(name, value)
-                if headers.get("Content-Type", "").startswith("text/html"):
+                if not has_own_policy and headers.get("Content-Type", "").startswith("text/html"):
                     page = message  # its policy depends on the body
                     return
             elif page is not None:

@@ -40,6 +40,7 @@ def test_rules_are_kept(tree: Path) -> None:
         ("apps/kit/clock.py", "apps.orders.domain", "The kit knows no app"),
         ("apps/billing/application.py", "apps.cli.output", "No app knows who puts it together"),
         ("apps/stock/domain.py", "apps.kit.clock", "Rules are pure"),
+        ("apps/site/pages.py", "contracts.orders", "The site is drawn from the documents"),
     ],
 )
 def test_violation_is_found(tree: Path, module: str, imported: str, rule: str) -> None:

@@ -1,0 +1,1 @@
+"""The documentation site, drawn from the AsyncAPI documents and nothing else."""

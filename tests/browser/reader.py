@@ -1,0 +1,33 @@
+"""A person who reads the site, and whatever goes wrong in their browser."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from playwright.async_api import BrowserContext, Page, Route
+
+
+@dataclass
+class Reader:
+    """A browser with one page, and all that went wrong in it."""
+
+    context: BrowserContext
+    page: Page
+    url: str
+    troubles: list[str] = field(default_factory=list)
+
+    async def open(self, path: str = "") -> Page:
+        answer = await self.page.goto(self.url + path, wait_until="load")
+        assert answer is None or answer.ok, f"{path}: {answer.status}"
+        return self.page
+
+    async def allow_only_the_site(self, route: Route) -> None:
+        if route.request.url.startswith(self.url):
+            await route.continue_()
+        else:
+            self.troubles.append(f"asks for {route.request.url}")
+            await route.abort()
+
+
+Readers = Callable[..., Any]
+"""Makes readers, with options of their browser."""
