@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 WINDOW_SECONDS = 60
 _MOST_REMEMBERED = 10_000
+_ROUNDING = 1e-6
+"""Sums of intervals are off in a float's last digits, and would refuse the last request of a minute's."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,3 @@ class RateLimit:
         """Whether the next request would be one too many; counts none."""
         now = self._clock()
         return self._empty_at.get(caller, now) + self._interval - now - WINDOW_SECONDS > _ROUNDING
-
-
-_ROUNDING = 1e-6

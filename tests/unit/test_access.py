@@ -231,6 +231,13 @@ def test_who_is_refused_is_let_through_in_the_end(clock: Clock) -> None:
     assert not limit.take("one").retry_after_seconds
 
 
+def test_whole_limit_may_come_at_once(clock: Clock) -> None:
+    """The last request of a minute's passes, also where no float is the interval between two."""
+    limit = RateLimit(7, clock)
+    assert [limit.take("one").remaining for _ in range(7)] == [6, 5, 4, 3, 2, 1, 0]
+    assert limit.take("one").retry_after_seconds == 9
+
+
 def test_rate_limit_forgets_who_is_gone(clock: Clock) -> None:
     """A flood from ever new addresses does not fill the memory."""
     limit = RateLimit(60, clock)
