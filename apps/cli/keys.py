@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 from uuid import uuid4
 
 import typer
-from pymongo.errors import PyMongoError
 
 from apps.access.domain import new_key, prefix_of
 from apps.cli.errors import UsageError
 from apps.cli.output import AsJson, progress, result, show_json, show_table
 from apps.kit.clock import utc_now
-from apps.kit.errors import DependencyUnavailable
 from apps.kit.scopes import Scope
 
 if TYPE_CHECKING:  # takes a second to import
@@ -23,7 +21,6 @@ if TYPE_CHECKING:  # takes a second to import
 
 app = typer.Typer(help="Make, list and revoke the keys of the API.", no_args_is_help=True)
 
-_ANSWER_TIMEOUT_SECONDS = 10.0
 _OF_CLIENTS = {Scope.ORDERS_READ, Scope.ORDERS_WRITE}
 """What a key may do that is bound to one client: everything else shows or changes what is others'."""
 
@@ -140,12 +137,7 @@ def _entry(action: str) -> "AuditEntry":
 @asynccontextmanager
 async def _stores() -> AsyncIterator[tuple["MongoKeys", "MongoAuditLog"]]:
     from apps.access.mongo import DOCUMENTS, MongoAuditLog, MongoKeys  # noqa: PLC0415
-    from apps.kit.mongo import open_database  # noqa: PLC0415
+    from apps.cli.database import database  # noqa: PLC0415
 
-    try:
-        async with asyncio.timeout(_ANSWER_TIMEOUT_SECONDS), open_database("access", *DOCUMENTS) as engine:
-            yield MongoKeys(engine), MongoAuditLog(engine)
-    except (TimeoutError, PyMongoError):
-        raise DependencyUnavailable(
-            f"MongoDB did not answer within {_ANSWER_TIMEOUT_SECONDS:g} s (ORDERFLOW_MONGODB_URL)"
-        ) from None
+    async with database("access", *DOCUMENTS) as engine:
+        yield MongoKeys(engine), MongoAuditLog(engine)

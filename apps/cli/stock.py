@@ -10,7 +10,6 @@ from uuid import uuid4
 
 import typer
 from pydantic import ValidationError
-from pymongo.errors import PyMongoError
 from rich.progress import Progress
 
 from apps.cli.errors import UsageError
@@ -23,7 +22,6 @@ from contracts import StockAdjusted
 app = typer.Typer(help="Set and list stock levels.", no_args_is_help=True)
 
 UNLIMITED = "unlimited"
-_ANSWER_TIMEOUT_SECONDS = 10.0
 
 
 def counted(sku: str, quantity: str, at: datetime | None = None) -> StockAdjusted:
@@ -149,17 +147,12 @@ def list_levels(
 
 
 async def _read_levels(skus: list[str]) -> list[dict[str, Any]]:
-    from apps.kit.mongo import open_database  # noqa: PLC0415  # takes seconds to import
+    from apps.cli.database import database  # noqa: PLC0415  # takes seconds to import
     from apps.stock.document import StockLevel  # noqa: PLC0415
 
-    try:
-        async with asyncio.timeout(_ANSWER_TIMEOUT_SECONDS), open_database("stock", StockLevel) as engine:
-            wanted = [StockLevel.id.in_(skus)] if skus else []  # type: ignore[attr-defined]
-            levels = await engine.find(StockLevel, *wanted, sort=StockLevel.id)
-    except (TimeoutError, PyMongoError):
-        raise DependencyUnavailable(
-            f"MongoDB did not answer within {_ANSWER_TIMEOUT_SECONDS:g} s (ORDERFLOW_MONGODB_URL)"
-        ) from None
+    async with database("stock", StockLevel) as engine:
+        wanted = [StockLevel.id.in_(skus)] if skus else []  # type: ignore[attr-defined]
+        levels = await engine.find(StockLevel, *wanted, sort=StockLevel.id)
     return [
         {
             "sku": level.id,
