@@ -2,6 +2,7 @@
 
 import os
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 
@@ -14,6 +15,11 @@ DEFAULT_API_URL = "http://127.0.0.1:8000"
 def bearer(key: str) -> dict[str, str]:
     """The header that carries a key."""
     return {"Authorization": f"Bearer {key}"}
+
+
+def path_of(collection: str, *parts: str) -> str:
+    """The path of something in a collection; what an id holds, such as `?` or `/`, is sent as text."""
+    return "/".join([collection, *(quote(part, safe="") for part in parts)])
 
 
 class ApiClient:
@@ -64,7 +70,7 @@ class ApiClient:
             raise DependencyUnavailable(f"{self.url} answers {answer.status_code}: {_detail(answer)}")
         if answer.status_code == httpx.codes.UNAUTHORIZED:
             raise UsageError(f"ORDERFLOW_API_KEY: {_detail(answer).removeprefix('Authorization: ')}")
-        if answer.is_client_error:
+        if not answer.is_success:
             raise UsageError(_detail(answer))
         return answer
 
@@ -73,4 +79,4 @@ def _detail(answer: httpx.Response) -> str:
     try:
         return str(answer.json()["detail"])
     except (ValueError, KeyError, TypeError):
-        return answer.text
+        return answer.text or f"{answer.url} answers {answer.status_code}"

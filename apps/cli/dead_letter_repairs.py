@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.progress import MofNCompleteColumn, Progress
 
-from apps.cli.api_client import ApiClient
+from apps.cli.api_client import ApiClient, path_of
 from apps.cli.errors import UsageError
 from apps.cli.output import progress, result
 
@@ -38,7 +38,8 @@ def replay(
     api = ApiClient()
     if ids:
         for letter_id in ids:
-            api.post(f"{PATH}/{letter_id}/replay?force={str(force).lower()}", None, _actor())
+            path = path_of(PATH, letter_id, "replay")
+            api.post(f"{path}?force={str(force).lower()}", None, _actor())
             result.print(f"{letter_id} replayed")
         return
     if everything and not yes:
@@ -60,7 +61,7 @@ def discard(
     api = ApiClient()
     if ids:
         for letter_id in ids:
-            api.post(f"{PATH}/{letter_id}/discard", {"reason": reason}, _actor())
+            api.post(path_of(PATH, letter_id, "discard"), {"reason": reason}, _actor())
             result.print(f"{letter_id} discarded")
         return
     _many(api, "discard", {"fingerprint": group, "reason": reason})
@@ -75,7 +76,7 @@ def _many(api: ApiClient, action: str, body: Mapping[str, Any], rate: float | No
         task = bar.add_task(action.capitalize(), total=None)
         while True:
             started = time.monotonic()
-            answer = api.post(f"{PATH}/{action}", {**body, "limit": limit, "cursor": cursor}, _actor())
+            answer = api.post(path_of(PATH, action), {**body, "limit": limit, "cursor": cursor}, _actor())
             done += answer[f"{action}ed"]
             skipped += answer["skipped"]
             handled = done + len(skipped)

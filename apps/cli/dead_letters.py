@@ -10,7 +10,7 @@ from typing import IO, Annotated, Any
 
 import typer
 
-from apps.cli.api_client import ApiClient
+from apps.cli.api_client import ApiClient, path_of
 from apps.cli.dead_letter_repairs import PATH, discard, replay
 from apps.cli.output import AsJson, progress, result, show_json, show_table
 
@@ -75,7 +75,7 @@ def groups(
     Example: orderflow dead-letters groups
     """
     chosen = _filter(state, queue, event_type, error_type, None, order, source)
-    found = ApiClient().get(f"{PATH}/groups", **chosen)
+    found = ApiClient().get(path_of(PATH, "groups"), **chosen)
     if as_json:
         show_json(found)
         return
@@ -95,7 +95,7 @@ def show(
 
     Example: orderflow dead-letters show b8f1f9c2-52a4-5a63-9a0d-0c7f4a6f2e77
     """
-    letter = ApiClient().get(f"{PATH}/{dead_letter_id}")
+    letter = ApiClient().get(path_of(PATH, dead_letter_id))
     if as_json:
         show_json(letter)
         return
@@ -173,7 +173,7 @@ def _all(api: ApiClient, chosen: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 def _body(api: ApiClient, letter: Mapping[str, Any]) -> bytes:
     if letter["body_is_cut"]:
-        return api.download(f"{PATH}/{letter['dead_letter_id']}/body")
+        return api.download(path_of(PATH, letter["dead_letter_id"], "body"))
     shown: str = letter["body"]
     return b64decode(shown) if letter["body_encoding"] == "base64" else shown.encode()
 

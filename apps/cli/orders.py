@@ -6,16 +6,16 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import quote
 
 import typer
 
-from apps.cli.api_client import ApiClient
+from apps.cli.api_client import ApiClient, path_of
 from apps.cli.errors import UsageError
 from apps.cli.output import AsJson, progress, result, show_json, show_table
 
 app = typer.Typer(help="Place, find and follow orders.", no_args_is_help=True)
 
+PATH = "/v1/orders"
 EXIT_REFUSED = 2
 _POLL_SECONDS = 0.3
 _PAGE = 200
@@ -62,7 +62,7 @@ def place(
             "lines": [_line(text) for text in line or []],
         }
     )
-    accepted = ApiClient().post("/v1/orders", body, {"Idempotency-Key": key} if key else None)
+    accepted = ApiClient().post(PATH, body, {"Idempotency-Key": key} if key else None)
     if as_json:
         show_json(accepted)
     else:
@@ -77,7 +77,7 @@ def show(order_id: Annotated[str, typer.Argument(help="The order's id.")], as_js
 
     Example: orderflow order show 7d2c2f3e-6e0a-5c1b-9a43-0f6a2b6a1c55
     """
-    order = ApiClient().get(f"/v1/orders/{order_id}")
+    order = ApiClient().get(path_of(PATH, order_id))
     if as_json:
         show_json(order)
         return
@@ -126,7 +126,7 @@ def list_orders(
     Example: orderflow order list --status rejected --json
     """
     page = ApiClient().get(
-        "/v1/orders",
+        PATH,
         status=status,
         customer_id=customer,
         reference=reference,
@@ -174,7 +174,7 @@ def resend(
     api, resent, refused = ApiClient(), 0, 0
     for order_id in _stuck(api) if stuck else order_ids or []:
         try:
-            api.post(f"/v1/orders/{quote(order_id, safe='')}/resend", None)
+            api.post(path_of(PATH, order_id, "resend"), None)
             resent += 1
         except UsageError as error:
             progress.print(f"{order_id}: {error}", markup=False, soft_wrap=True)
@@ -196,7 +196,7 @@ def cancel(
 
     Example: orderflow order cancel 7d2c2f3e-6e0a-5c1b-9a43-0f6a2b6a1c55 --reason "Ordered by mistake."
     """
-    cancelled = ApiClient().post(f"/v1/orders/{quote(order_id, safe='')}/cancel", {"reason": reason})
+    cancelled = ApiClient().post(path_of(PATH, order_id, "cancel"), {"reason": reason})
     if as_json:
         show_json(cancelled)
     else:
@@ -217,7 +217,7 @@ def watch(
     """
     api, seen, deadline = ApiClient(), set(), time.monotonic() + timeout
     while True:
-        order = api.get(f"/v1/orders/{order_id}")
+        order = api.get(path_of(PATH, order_id))
         for entry in order["timeline"]:
             if entry["event_id"] not in seen:
                 seen.add(entry["event_id"])
@@ -240,7 +240,7 @@ def _stuck(api: ApiClient) -> Iterator[str]:
     """The ids of all stuck orders, page by page; one that is sent again meanwhile only leaves the list."""
     cursor = None
     while True:
-        page = api.get("/v1/orders", stuck=True, limit=_PAGE, cursor=cursor)
+        page = api.get(PATH, stuck=True, limit=_PAGE, cursor=cursor)
         yield from (order["order_id"] for order in page["orders"])
         if (cursor := page["next_cursor"]) is None:
             return

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from apps.cli.api_client import ApiClient
+from apps.cli.api_client import ApiClient, path_of
 from apps.cli.errors import UsageError
 from apps.cli.output import AsJson, progress, result, show_json, show_table
 
@@ -68,7 +68,7 @@ def show(endpoint_id: EndpointId, as_json: AsJson = False) -> None:
 
     Example: orderflow webhooks show 3f0c9d52-3f0e-4e9b-9a55-8a2c3d4e5f60
     """
-    _show(ApiClient().get(f"{PATH}/{endpoint_id}"), as_json)
+    _show(ApiClient().get(path_of(PATH, endpoint_id)), as_json)
 
 
 @app.command()
@@ -95,7 +95,7 @@ def update(
     changes = {name: value for name, value in given.items() if value is not None}
     if not changes:
         raise UsageError("name what to change: --url, --event-type, --description, --enable or --disable")
-    _show(ApiClient().patch(f"{PATH}/{endpoint_id}", changes), as_json)
+    _show(ApiClient().patch(path_of(PATH, endpoint_id), changes), as_json)
 
 
 @app.command()
@@ -104,7 +104,7 @@ def remove(endpoint_id: EndpointId) -> None:
 
     Example: orderflow webhooks remove 3f0c9d52-3f0e-4e9b-9a55-8a2c3d4e5f60
     """
-    ApiClient().delete(f"{PATH}/{endpoint_id}")
+    ApiClient().delete(path_of(PATH, endpoint_id))
     result.print(f"{endpoint_id} removed")
 
 
@@ -114,7 +114,7 @@ def rotate_secret(endpoint_id: EndpointId, as_json: AsJson = False) -> None:
 
     Example: orderflow webhooks rotate-secret 3f0c9d52-3f0e-4e9b-9a55-8a2c3d4e5f60
     """
-    _show_secret(ApiClient().post(f"{PATH}/{endpoint_id}/rotate-secret", None), as_json)
+    _show_secret(ApiClient().post(path_of(PATH, endpoint_id, "rotate-secret"), None), as_json)
 
 
 @app.command(name="test")
@@ -123,7 +123,7 @@ def send_test(endpoint_id: EndpointId, as_json: AsJson = False) -> None:
 
     Example: orderflow webhooks test 3f0c9d52-3f0e-4e9b-9a55-8a2c3d4e5f60
     """
-    _show_delivery(ApiClient().post(f"{PATH}/{endpoint_id}/test", None), as_json)
+    _show_delivery(ApiClient().post(path_of(PATH, endpoint_id, "test"), None), as_json)
 
 
 @app.command()
@@ -138,7 +138,7 @@ def deliveries(
 
     Example: orderflow webhooks deliveries 3f0c9d52-3f0e-4e9b-9a55-8a2c3d4e5f60 --state failed
     """
-    page = ApiClient().get(f"{PATH}/{endpoint_id}/deliveries", state=state, limit=limit, cursor=cursor)
+    page = ApiClient().get(path_of(PATH, endpoint_id, "deliveries"), state=state, limit=limit, cursor=cursor)
     if as_json:
         show_json(page)
         return
@@ -159,7 +159,7 @@ def resend(
 
     Example: orderflow webhooks resend 6c5b7a1e-9d0c-5f63-8a77-2f4b7e1c9d10
     """
-    _show_delivery(ApiClient().post(f"/v1/webhook-deliveries/{delivery_id}/resend", None), as_json)
+    _show_delivery(ApiClient().post(path_of("/v1/webhook-deliveries", delivery_id, "resend"), None), as_json)
 
 
 def _chosen(event_types: Iterable[str]) -> list[str]:
