@@ -1,5 +1,7 @@
 """Errors over HTTP as problem+json (RFC 9457): what is wrong, and in which field."""
 
+from typing import Any
+
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -15,6 +17,9 @@ from apps.kit.validation import field_problems
 log = get_logger()
 
 MEDIA_TYPE = "application/problem+json"
+
+Responses = dict[int | str, dict[str, Any]]
+"""What an operation may answer, by status, as FastAPI takes it."""
 
 
 class InvalidField(BaseModel):
@@ -50,6 +55,11 @@ class ProblemError(HTTPException):
         self.errors = errors or []
 
 
+def invalid(field: str, message: str) -> ProblemError:
+    """The refusal of a request in which one field is wrong."""
+    return ProblemError(422, f"{field}: {message}", [InvalidField(field=field, message=message)])
+
+
 _TITLES = {
     400: "Bad Request",
     401: "Unauthorized",
@@ -76,7 +86,7 @@ def install_problem_handlers(api: FastAPI) -> None:
     """Answer every error of the API as problem+json."""
 
     @api.exception_handler(RequestValidationError)
-    async def invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
+    async def not_valid(_request: Request, error: RequestValidationError) -> JSONResponse:
         problems = error.errors()
         if any(problem["type"] == "json_invalid" for problem in problems):
             return problem_response(400, f"The body is no JSON: {problems[0]['ctx']['error']}.")

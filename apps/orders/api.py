@@ -9,10 +9,11 @@ from fastapi import APIRouter, BackgroundTasks, Depends, Header, Query, Request,
 
 from apps.kit.access import Caller, Scope, may
 from apps.kit.clock import utc_now
-from apps.kit.problems import InvalidField, Problem, ProblemError
+from apps.kit.paging import Cursor, Position
+from apps.kit.problems import Problem, ProblemError, Responses, invalid
 from apps.kit.publishing import PublishFailed
 from apps.kit.settings import get_settings
-from apps.orders.application import AcceptedOrder, OrderFilter, Position
+from apps.orders.application import AcceptedOrder, OrderFilter
 from apps.orders.backlog import stuck_after
 from apps.orders.document import Order
 from apps.orders.domain import Status
@@ -57,6 +58,8 @@ IdempotencyKey = Annotated[
     ),
 ]
 
+_NOT_FOUND: Responses = {404: {"model": Problem, "description": "No such order is known (yet)."}}
+
 
 @router.post(
     "/v1/orders",
@@ -64,8 +67,6 @@ IdempotencyKey = Annotated[
     tags=["orders"],
     summary="Place an order",
     responses={
-        400: {"model": Problem, "description": "The body is no JSON."},
-        413: {"model": Problem, "description": "The body is larger than 1 MiB."},
         503: {
             "model": Problem,
             "description": "Whether the order is stored is not known; send it again with the same key.",
@@ -92,11 +93,7 @@ async def place_order(
     )
     first = await orders.accept(mine)
     if first.fingerprint != mine.fingerprint:
-        raise ProblemError(
-            422,
-            "Idempotency-Key: was used for an order with another body",
-            [InvalidField(field="Idempotency-Key", message="was used for an order with another body")],
-        )
+        raise invalid("Idempotency-Key", "was used for an order with another body")
     if first is mine:
         background.add_task(relay.announce, mine.event)
     response.headers["Location"] = f"/v1/orders/{first.event.order_id}"
@@ -112,7 +109,7 @@ async def place_order(
     "/v1/orders/{order_id}",
     tags=["orders"],
     summary="Where an order is",
-    responses={404: {"model": Problem, "description": "No such order is known (yet)."}},
+    responses=_NOT_FOUND,
 )
 async def show_order(caller: Reader, order_id: UUID, orders: OrderBook) -> OrderView:
     """Status, lines and everything that happened, however the order came in."""
@@ -125,7 +122,7 @@ async def show_order(caller: Reader, order_id: UUID, orders: OrderBook) -> Order
     tags=["orders"],
     summary="Cancel an order",
     responses={
-        404: {"model": Problem, "description": "No such order is known (yet)."},
+        **_NOT_FOUND,
         409: {"model": Problem, "description": "It is rejected, or not known yet whose order it is."},
         503: {"model": Problem, "description": "Whether it is stored is not known; send it again."},
     },
@@ -160,7 +157,7 @@ async def cancel_order(
     tags=["orders"],
     summary="Publish an order again",
     responses={
-        404: {"model": Problem, "description": "No such order is known (yet)."},
+        **_NOT_FOUND,
         409: {"model": Problem, "description": "Neither all of its content nor a cancellation is known."},
         503: {"model": Problem, "description": "RabbitMQ did not confirm it; try again."},
     },
@@ -196,16 +193,10 @@ async def list_orders(
         bool, Query(description="Only orders that await something, and were not heard of for long.")
     ] = False,
     limit: Annotated[int, Query(ge=1, le=200, description="Most orders on a page.")] = 50,
-    cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.")] = None,
+    cursor: Annotated[Cursor | None, Query(description="`next_cursor` of the page before.")] = None,
 ) -> OrderPage:
     """Newest first, or with `stuck` the longest unchanged first. Paging misses and repeats nothing."""
-    try:
-        after = Position.from_cursor(cursor) if cursor is not None else None
-    except ValueError as error:
-        message = "is not a cursor that this API has given out"
-        raise ProblemError(
-            422, f"cursor: {message}", [InvalidField(field="cursor", message=message)]
-        ) from error
+    after = Position.from_cursor(cursor) if cursor else None
     wanted = OrderFilter(status, customer_id, reference, caller.client)
     if stuck:
         found = await orders.list_stuck(stuck_after(), wanted, after, limit + 1)

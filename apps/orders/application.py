@@ -1,10 +1,8 @@
-"""What the ingress and the read model share: an accepted order, a filter, a place in a list."""
+"""What the ingress and the read model share: an accepted order, and a filter."""
 
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Protocol, runtime_checkable
-from uuid import UUID
 
 from apps.orders.domain import Status
 from contracts import Event, OrderCancelled, OrderCreated
@@ -36,32 +34,6 @@ class OrderFilter:
     reference: str | None = None
     client: str | None = None
     """The client whose key placed it."""
-
-
-@dataclass(frozen=True)
-class Position:
-    """A place in a list of orders: just behind one order."""
-
-    at: datetime
-    """The time by which the list is ordered."""
-    order_id: UUID
-
-    def cursor(self) -> str:
-        """An opaque text for clients to hand back."""
-        return urlsafe_b64encode(f"{self.at.isoformat()} {self.order_id}".encode()).decode()
-
-    @classmethod
-    def from_cursor(cls, cursor: str) -> "Position":
-        """Read a text made by `cursor`.
-
-        Raises:
-            ValueError: it was not made by `cursor`.
-        """
-        at, order_id = urlsafe_b64decode(cursor).decode().split(" ")
-        try:
-            return cls(datetime.fromisoformat(at).astimezone(UTC), UUID(order_id))
-        except OverflowError:
-            raise ValueError("the time in it lies outside the years 1 to 9999") from None
 
 
 @runtime_checkable

@@ -12,7 +12,8 @@ from pymongo.errors import BulkWriteError
 from apps.kit.batching import GroupCommit
 from apps.kit.clock import utc_now
 from apps.kit.mongo import is_duplicate_key
-from apps.orders.application import AcceptedOrder, Announcement, OrderFilter, Position
+from apps.kit.paging import Position
+from apps.orders.application import AcceptedOrder, Announcement, OrderFilter
 from apps.orders.document import (
     AWAITING_INDEX,
     CANCELLED,
@@ -150,7 +151,7 @@ class MongoOrderBook:
         field, direction = by
         if after is not None:
             behind = "$gt" if direction == ASCENDING else "$lt"
-            place = [{field: {behind: after.at}}, {field: after.at, "_id": {behind: after.order_id}}]
+            place = [{field: {behind: after.at}}, {field: after.at, "_id": {behind: after.id}}]
             conditions = [*conditions, {"$or": place}]
         query = {"$and": list(conditions)} if conditions else {}
         found = self._orders.find(query, hint=index).sort([by, ("_id", direction)]).limit(limit)

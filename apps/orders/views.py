@@ -8,7 +8,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-from apps.orders.application import Position
+from apps.kit.paging import Position
 from apps.orders.document import Order
 from apps.orders.domain import Status, Step
 from contracts import OrderContent, OrderLine, RejectionReason

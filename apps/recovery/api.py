@@ -2,15 +2,16 @@
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 
 from apps.kit.access import Scope, may
 from apps.kit.errors import DependencyUnavailable
-from apps.kit.problems import InvalidField, Problem, ProblemError
-from apps.recovery.application import LetterFilter, Position
+from apps.kit.paging import Cursor, Position
+from apps.kit.problems import Problem, ProblemError, Responses
+from apps.recovery.application import LetterFilter
 from apps.recovery.domain import CLOSED_STATES, OPEN_STATES, Source
 from apps.recovery.letters import MongoLetters
 from apps.recovery.mongo import DeadLetter
@@ -63,7 +64,6 @@ Actor = Annotated[
         examples=["ana@shop.example"],
     ),
 ]
-Responses = dict[int | str, dict[str, Any]]
 Which = Literal["open", "closed", "all"]
 STATES = {"open": OPEN_STATES, "closed": CLOSED_STATES, "all": None}
 
@@ -94,7 +94,7 @@ async def list_dead_letters(
     archive: Archive,
     wanted: Filter,
     limit: Annotated[int, Query(ge=1, le=200, description="Most on a page.")] = 50,
-    cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.")] = None,
+    cursor: Annotated[Cursor | None, Query(description="`next_cursor` of the page before.")] = None,
 ) -> DeadLetterPage:
     """Newest first; one that dies again moves to the front."""
     letters, end = await _page(archive, wanted, cursor, limit)
@@ -213,16 +213,10 @@ async def _find(archive: MongoLetters, letter_id: UUID) -> DeadLetter:
 
 
 async def _page(
-    archive: MongoLetters, wanted: LetterFilter, cursor: str | None, limit: int
+    archive: MongoLetters, wanted: LetterFilter, cursor: Cursor | None, limit: int
 ) -> tuple[Sequence[DeadLetter], Position | None]:
     """The letters behind a cursor, and where the next page begins if there is one."""
-    try:
-        after = Position.from_cursor(cursor) if cursor is not None else None
-    except ValueError as error:
-        message = "is not a cursor that this API has given out"
-        raise ProblemError(
-            422, f"cursor: {message}", [InvalidField(field="cursor", message=message)]
-        ) from error
+    after = Position.from_cursor(cursor) if cursor else None
     found = await archive.list(wanted, after, limit + 1)
     page = found[:limit]
     return page, Position(page[-1].opened_at, page[-1].id) if len(found) > limit else None

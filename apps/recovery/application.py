@@ -1,9 +1,8 @@
 """What recovery does: keep every death, and let an operator send a message again or give it up."""
 
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Protocol, runtime_checkable
 from uuid import UUID
 
@@ -49,31 +48,6 @@ class Group:
     error_type: str
     reason: str
     sample_id: UUID
-
-
-@dataclass(frozen=True)
-class Position:
-    """A place in the list of dead letters, newest first: just behind one of them."""
-
-    opened_at: datetime
-    letter_id: UUID
-
-    def cursor(self) -> str:
-        """An opaque text for clients to hand back."""
-        return urlsafe_b64encode(f"{self.opened_at.isoformat()} {self.letter_id}".encode()).decode()
-
-    @classmethod
-    def from_cursor(cls, cursor: str) -> "Position":
-        """Read a text made by `cursor`.
-
-        Raises:
-            ValueError: it was not made by `cursor`.
-        """
-        opened_at, letter_id = urlsafe_b64decode(cursor).decode().split(" ")
-        try:
-            return cls(datetime.fromisoformat(opened_at).astimezone(UTC), UUID(letter_id))
-        except OverflowError:
-            raise ValueError("the time in it lies outside the years 1 to 9999") from None
 
 
 @runtime_checkable

@@ -9,8 +9,9 @@ from odmantic import AIOEngine
 from pymongo import ASCENDING, DESCENDING, ReturnDocument
 
 from apps.kit.clock import utc_now
+from apps.kit.paging import Position
 from apps.kit.settings import get_settings
-from apps.recovery.application import Group, LetterFilter, Position
+from apps.recovery.application import Group, LetterFilter
 from apps.recovery.domain import State
 from apps.recovery.mongo import KEPT_HISTORY, NEWEST_FIRST, BodyPart, DeadLetter, history_entry
 
@@ -115,8 +116,8 @@ def _query(wanted: LetterFilter, after: Position | None) -> dict[str, Any]:
         query["state"] = {"$in": list(wanted.states)}
     if after is not None:
         query["$or"] = [
-            {"opened_at": {"$lt": after.opened_at}},
-            {"opened_at": after.opened_at, "_id": {"$lt": after.letter_id}},
+            {"opened_at": {"$lt": after.at}},
+            {"opened_at": after.at, "_id": {"$lt": after.id}},
         ]
     return query
 

@@ -5,6 +5,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from apps.kit.paging import Cursor
 from apps.recovery.views import EXAMPLE_FINGERPRINT
 
 BULK_LIMIT = 100
@@ -24,7 +25,7 @@ class Many(BaseModel):
     )
     all: bool = Field(default=False, strict=True, description="All; instead of a fingerprint.")
     limit: int = Field(default=BULK_LIMIT, ge=1, le=BULK_LIMIT, description="Most in one request.")
-    cursor: str | None = Field(default=None, description="`next_cursor` of the answer before.")
+    cursor: Cursor | None = Field(default=None, description="`next_cursor` of the answer before.")
 
     @model_validator(mode="after")
     def _one_choice(self) -> Self:

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from apps.recovery.application import Position
+from apps.kit.paging import Position
 from apps.recovery.domain import Source, State
 from apps.recovery.messages import shown_headers
 from apps.recovery.mongo import DeadLetter

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from apps.kit.access import Caller, Scope, may
-from apps.kit.problems import InvalidField, Problem, ProblemError
+from apps.kit.problems import Problem, ProblemError, Responses, invalid
 from apps.webhooks.domain import State
 from apps.webhooks.endpoints import (
     ChangedMeanwhileError,
@@ -43,7 +43,6 @@ async def webhook_endpoints(request: Request) -> MongoEndpoints:
 router = APIRouter(prefix="/v1", tags=["webhooks"], dependencies=[Depends(manager)])
 
 Webhooks = Annotated[MongoEndpoints, Depends(webhook_endpoints)]
-Responses = dict[int | str, dict[str, Any]]
 
 _NOT_FOUND: Responses = {404: {"model": Problem, "description": "There is no such endpoint or delivery."}}
 _REFUSED: Responses = {409: {"model": Problem, "description": "It cannot be done now, and why."}}
@@ -173,8 +172,7 @@ async def _position(cursor: UUID | None, endpoint_id: UUID, webhooks: MongoEndpo
         return None
     delivery = await webhooks.delivery(cursor)
     if delivery is None or delivery.endpoint_id != endpoint_id:
-        message = "is no cursor of this log, or of a page that has expired"
-        raise ProblemError(422, f"cursor: {message}", [InvalidField(field="cursor", message=message)])
+        raise invalid("cursor", "is no cursor of this log, or of a page that has expired")
     return delivery
 
 

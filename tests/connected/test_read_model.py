@@ -13,7 +13,8 @@ from odmantic import AIOEngine
 
 from apps.billing.domain import draft, voided
 from apps.kit.clock import utc_now
-from apps.orders.application import AcceptedOrder, OrderFilter, Position
+from apps.kit.paging import Position
+from apps.orders.application import AcceptedOrder, OrderFilter
 from apps.orders.document import Order
 from apps.orders.domain import FROM_THE_START, Status, Step
 from apps.orders.mongo import DOCUMENTS, MongoOrderBook

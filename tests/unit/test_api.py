@@ -18,10 +18,11 @@ from apps.access.mongo import AuditEntry
 from apps.ingress.api import BODY_LIMIT_BYTES, api
 from apps.kit.access import Caller, Scope
 from apps.kit.clock import utc_now
+from apps.kit.paging import Position
 from apps.kit.publishing import PublishFailed
 from apps.kit.settings import get_settings
 from apps.orders.api import order_book, order_relay
-from apps.orders.application import AcceptedOrder, Announcement, OrderFilter, Position
+from apps.orders.application import AcceptedOrder, Announcement, OrderFilter
 from apps.orders.backlog import unpublished_check
 from apps.orders.document import Order
 from apps.orders.domain import Status, Step, cancellation_of
@@ -70,7 +71,7 @@ class OrderBookInMemory:
             if (wanted.status is None or order.rank == wanted.status.rank)
             and wanted.customer_id in (None, order.customer_id)
             and wanted.reference in (None, order.reference)
-            and (after is None or (order.recorded_at, order.id) < (after.at, after.order_id))
+            and (after is None or (order.recorded_at, order.id) < (after.at, after.id))
         ][:limit]
 
     async def list_stuck(
@@ -81,7 +82,7 @@ class OrderBookInMemory:
             order
             for order in sorted(stuck, key=lambda order: (order.changed_at, order.id))
             if wanted.status is None or order.rank == wanted.status.rank
-            if after is None or (order.changed_at, order.id) > (after.at, after.order_id)
+            if after is None or (order.changed_at, order.id) > (after.at, after.id)
         ][:limit]
 
     async def count_stuck(self, unchanged_for: timedelta, limit: int) -> int:
