@@ -20,7 +20,7 @@ from structlog.contextvars import bound_contextvars
 from structlog.stdlib import get_logger
 
 from apps.kit.clock import utc_now
-from apps.kit.envelope import ROUTING_KEY_HEADER
+from apps.kit.envelope import ROUTING_KEY_HEADER, published_as
 from apps.kit.errors import PermanentError
 from apps.kit.headers import passed_on
 from apps.kit.producer import RabbitUnavailable
@@ -164,9 +164,9 @@ def _copy(
     """The message again, with its identity, and with what is known of its failure."""
     now = utc_now().isoformat()
     headers = passed_on(message.headers)
-    headers.setdefault(ROUTING_KEY_HEADER, message.routing_key or "")
     headers.setdefault(FIRST_FAILED_AT, now)
     headers |= {
+        ROUTING_KEY_HEADER: published_as(message) or message.routing_key or "",
         ATTEMPT: attempt,
         QUEUE: subscriber.queue.name,
         HANDLER: ",".join(call.name for call in subscriber.calls),

@@ -70,6 +70,37 @@ async def test_message_of_another_type_than_its_routing_key_is_refused(system: S
         assert "order.created.v9" in letter["reason"]
 
 
+async def test_copy_that_a_header_led_to_another_queue_is_refused(system: System) -> None:
+    """A right to publish one event is no right to another: before RabbitMQ 4.0, `CC` gets around it."""
+    (sku,) = await system.stock_up(1)
+    message_id = str(uuid4())
+    stolen = StockAdjusted(
+        adjustment_id=uuid4(), sku=sku, mode="set", quantity=1000, adjusted_at="2026-11-02T00:00:00Z"
+    )
+
+    await system.publish_raw(
+        "order.packed.v1",
+        stolen.model_dump_json().encode(),
+        message_id=message_id,
+        headers={"CC": [stolen.topic], "orderflow-routing-key": stolen.topic},
+    )
+
+    letter = await system.dead_letter(message_id)
+    assert letter["queue"] == "stock.stock-adjusted"
+    assert letter["reason"] == "routing key: is 'order.packed.v1', this queue receives 'stock.adjusted.v1'"
+    actor = {"Orderflow-Actor": "a test"}
+    answer = await system.api.post(f"/v1/dead-letters/{letter['_id']}/replay", headers=actor)
+    assert answer.is_success, answer.text
+
+    async def died_again() -> bool:
+        again = await system.dead_letter(message_id)
+        return again["state"] == "open" and again["replays"] == 1
+
+    await eventually(died_again, "dead again after its replay")
+    level = await system.database("stock")["levels"].find_one({"_id": sku})
+    assert level["available"] == 1
+
+
 async def test_handler_that_keeps_failing_is_tried_five_times_and_then_dead(system: System) -> None:
     """Four pauses of the configured lengths lie between five attempts; then the message keeps its reason."""
     sku = f"sku-{uuid4().hex[:12]}"
