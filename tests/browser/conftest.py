@@ -58,7 +58,7 @@ async def readers(chromium: Browser, url: str) -> AsyncIterator[Readers]:
         await context.route("**/*", new.allow_only_the_site)
         page.on("console", lambda message: new.troubles.append(f"{message.type}: {message.text}"))
         page.on("pageerror", lambda error: new.troubles.append(str(error)))
-        page.on("requestfailed", lambda request: new.troubles.append(f"failed: {request.url}"))
+        page.on("requestfailed", new.note_failure)
         made.append(new)
         return new
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from playwright.async_api import BrowserContext, Page, Route
+from playwright.async_api import BrowserContext, Page, Request, Route
 
 
 @dataclass
@@ -27,6 +27,11 @@ class Reader:
         else:
             self.troubles.append(f"asks for {route.request.url}")
             await route.abort()
+
+    def note_failure(self, request: Request) -> None:
+        """Keep what failed, but for what the browser itself gave up to open another page."""
+        if request.failure != "net::ERR_ABORTED":
+            self.troubles.append(f"failed: {request.url}: {request.failure}")
 
 
 Readers = Callable[..., Any]
