@@ -131,7 +131,7 @@ async def test_token_names_its_caller(provider: Provider, issuer: Issuer) -> Non
         {"nbf": time.time() + 600},
         {"sub": None},
     ],
-    ids=json.dumps,
+    ids=["other aud", "no aud", "other iss", "no iss", "expired", "no exp", "not yet valid", "no sub"],
 )
 async def test_token_of_wrong_claims(provider: Provider, issuer: Issuer, changes: dict[str, Any]) -> None:
     """For another API, of another issuer, expired, not valid yet, or without any of these: refused."""
