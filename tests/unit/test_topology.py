@@ -26,7 +26,9 @@ from apps.kit.topology import (
 from contracts import EVENTS as EVENT_TYPES
 from contracts import OrderCreated
 
-CONSUMED = [consumer.queue for broker in BROKERS for consumer in broker.consumers]
+CONSUMED = sorted(
+    (consumer.queue for broker in BROKERS for consumer in broker.consumers), key=lambda queue: queue.name
+)
 INBOXES = [queue for queue in CONSUMED if event_of(queue)]
 
 of_every_inbox = pytest.mark.parametrize("queue", INBOXES, ids=lambda queue: queue.name)
