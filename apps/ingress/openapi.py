@@ -68,9 +68,11 @@ def complete(api: FastAPI) -> None:
 
     @api.exception_handler(405)
     async def not_allowed(request: Request, error: HTTPException) -> JSONResponse:
-        # FastAPI names only the methods of the first route that has the path.
+        # FastAPI names only the methods of the first route that has the path; the document lacks its pages.
         answer = problem_response(error.status_code, f"{request.method} is not one of the methods in Allow")
-        answer.headers["Allow"] = ", ".join(_methods_of(request.url.path, api.openapi()["paths"]))
+        answer.headers.update(error.headers or {})
+        if methods := _methods_of(request.url.path, api.openapi()["paths"]):
+            answer.headers["Allow"] = ", ".join(methods)
         return answer
 
 

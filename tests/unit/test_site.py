@@ -299,3 +299,10 @@ async def test_unknown_page_is_a_problem(ingress: httpx.AsyncClient) -> None:
 
     assert answer.status_code == 404
     assert answer.json()["detail"] == "/asyncapi/events/order.lost.v1.html: the site has no such page"
+
+
+async def test_pages_are_only_read(ingress: httpx.AsyncClient) -> None:
+    """A 405 must name the methods that there are, also of what the API's own document leaves out."""
+    answer = await ingress.post("/asyncapi/index.html")
+    assert answer.status_code == 405
+    assert set(answer.headers["Allow"].split(", ")) == {"GET", "HEAD"}
