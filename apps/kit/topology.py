@@ -97,8 +97,7 @@ _EVENT_OF_QUEUE: dict[str, type[Event]] = {}
 
 def inbox(app: str, event: type[Event]) -> RabbitQueue:
     """The queue in which `app` receives one event: `stock.order-created`, `stock.order-created-v2`."""
-    name, version = event.topic.replace(".", "-").rsplit("-", 1)
-    name = f"{app}.{name}" if version == "v1" else f"{app}.{name}-{version}"
+    name = f"{app}.{event.topic.replace('.', '-').removesuffix('-v1')}"
     _EVENT_OF_QUEUE[name] = event
     return _quorum_queue(
         name,

@@ -89,7 +89,7 @@ def snippets(event: Event, action: str) -> list[Snippet]:
 
 def _names(event: Event) -> dict[str, str]:
     """What the reader's own queue and handler are called."""
-    words = event.topic.rpartition(".")[0].replace(".", "-")
+    words = event.topic.replace(".", "-").removesuffix("-v1")  # each version has a queue of its own
     return {"queue": f"{_SENDER}.{words}", "handler": f"on_{words.replace('-', '_')}"}
 
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path, PurePosixPath
 from posixpath import normpath
@@ -19,7 +20,7 @@ from apps.site.failures import failures
 from apps.site.map import OUTSIDE, Node, lay_out
 from apps.site.pages import build
 from apps.site.schema import Row, rows
-from apps.site.snippets import snippets
+from apps.site.snippets import TOOLS, Tool, snippets
 from apps.site.system import System, understand
 from contracts import EVENTS
 
@@ -306,3 +307,16 @@ async def test_pages_are_only_read(ingress: httpx.AsyncClient) -> None:
     answer = await ingress.post("/asyncapi/index.html")
     assert answer.status_code == 405
     assert set(answer.headers["Allow"].split(", ")) == {"GET", "HEAD"}
+
+
+@pytest.mark.parametrize("tool", TOOLS, ids=lambda tool: tool.key)
+def test_each_version_is_received_in_a_queue_of_its_own(system: System, tool: Tool) -> None:
+    """A reader who follows the pages of two versions would else bind one queue to both of them."""
+    first = system.event("order.created.v1")
+    second = replace(first, topic="order.created.v2")
+    programs = [
+        next(one.code for one in snippets(event, "subscribe") if one.tool == tool)
+        for event in (first, second)
+    ]
+    queues = [set(re.findall(r"your-app\.[a-z0-9-]+", program)) for program in programs]
+    assert queues == [{"your-app.order-created"}, {"your-app.order-created-v2"}]
