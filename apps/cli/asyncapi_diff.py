@@ -12,9 +12,6 @@ from typing import Annotated
 import typer
 
 from apps.cli.errors import UsageError
-from apps.compatibility.interface import Interface, NotAnInterface, differences
-from apps.compatibility.published import file_of, schema_of, text_of
-from contracts import EVENTS
 
 PUBLISHED = Path("contracts/schemas")
 
@@ -28,6 +25,8 @@ def diff(
 
     Example: orderflow asyncapi diff asyncapi --against v0.1.0
     """
+    from apps.compatibility.interface import Interface, NotAnInterface, differences  # noqa: PLC0415  # slow
+
     if (new is None) == (against is None):
         raise UsageError("asyncapi diff: give two paths, or one path and --against REVISION")
     try:
@@ -52,6 +51,10 @@ def schemas(
 
     Example: orderflow asyncapi schemas
     """
+    from apps.compatibility.interface import Interface, NotAnInterface, differences  # noqa: PLC0415  # slow
+    from apps.compatibility.published import file_of, schema_of, text_of  # noqa: PLC0415  # as above
+    from contracts import EVENTS  # noqa: PLC0415  # as above
+
     output.mkdir(parents=True, exist_ok=True)
     now = Interface({event.topic: schema_of(event) for event in EVENTS})
     try:
@@ -73,6 +76,8 @@ def schemas(
 @contextmanager
 def _at_revision(path: Path, revision: str) -> Iterator[Path]:
     """The path as git has it at a revision, in a directory that is gone afterwards."""
+    from apps.compatibility.interface import NotAnInterface  # noqa: PLC0415  # slow
+
     here = path.resolve()
     archive = subprocess.run(
         ["git", "-C", here.parent, "archive", "--format=tar", revision, "--", here.name],
