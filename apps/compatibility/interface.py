@@ -145,7 +145,7 @@ def _parsed(file: Path) -> dict[str, Any]:
         # The documents are long, and the loader in C reads them ten times as fast.
         content = json.loads(text) if file.suffix == ".json" else yaml.load(text, yaml.CSafeLoader)
     except (ValueError, yaml.YAMLError) as error:
-        raise NotAnInterface(f"{file}: {str(error).splitlines()[0]}") from None
+        raise NotAnInterface(f"{file}: is no JSON or YAML: {str(error).splitlines()[0]}") from None
     if not isinstance(content, dict):
         raise NotAnInterface(f"{file}: is no JSON or YAML object")
     return content
