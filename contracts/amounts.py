@@ -5,7 +5,15 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BeforeValidator,
+    Field,
+    GetCoreSchemaHandler,
+    WithJsonSchema,
+)
+from pydantic_core import CoreSchema, core_schema
 
 # ISO 4217 active codes by the number of decimals they use; funds, metals and test codes left out.
 _CODES_BY_DECIMALS = {
@@ -30,15 +38,24 @@ def _known_currency(code: str) -> str:
     return code
 
 
-_AMOUNT = re.compile(r"\d{1,24}(\.\d{1,6})?", re.ASCII)
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 
 
-def _text_or_decimal(value: Any) -> Any:
-    """Refuse JSON numbers: a binary float has already lost what a decimal string keeps."""
-    if isinstance(value, Decimal) or (isinstance(value, str) and _AMOUNT.fullmatch(value)):
-        return value
-    raise ValueError('an amount is a decimal string such as "2.55"')
+class _TextOrDecimal:
+    """Refuses JSON numbers: a binary float has already lost what a decimal string keeps.
+
+    Said in the schema and not as a function, since a message may hold hundreds of amounts.
+    """
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        text = core_schema.str_schema(pattern=r"^[0-9]{1,24}(\.[0-9]{1,6})?$", strict=True)
+        accepted = core_schema.union_schema([core_schema.is_instance_schema(Decimal), text])
+        refusing = core_schema.custom_error_schema(
+            accepted,
+            custom_error_type="value_error",
+            custom_error_context={"error": 'an amount is a decimal string such as "2.55"'},
+        )
+        return core_schema.chain_schema([refusing, handler(source)])
 
 
 def _instant(value: Any) -> Any:
@@ -63,14 +80,14 @@ Currency = Annotated[
 ]
 Money = Annotated[
     Decimal,
-    BeforeValidator(_text_or_decimal),
-    Field(ge=0, max_digits=24),
+    Field(ge=0, max_digits=24),  # first: behind another annotation it would be checked in Python
+    _TextOrDecimal(),
     WithJsonSchema({"type": "string", "pattern": r"^\d{1,24}(\.\d{1,4})?$", "examples": ["15.30"]}),
 ]
 Rate = Annotated[
     Decimal,
-    BeforeValidator(_text_or_decimal),
     Field(ge=0, le=1, max_digits=7),
+    _TextOrDecimal(),
     WithJsonSchema({"type": "string", "pattern": r"^[01](\.\d{1,6})?$", "examples": ["0.20"]}),
 ]
 Timestamp = Annotated[AwareDatetime, BeforeValidator(_instant), AfterValidator(_utc_milliseconds)]

@@ -23,20 +23,6 @@ class Envelope(TypedDict):
     headers: dict[str, Any]
 
 
-class Publication(TypedDict):
-    """Arguments of FastStream's `RabbitBroker.publish`; exchange and routing key join them."""
-
-    message: bytes
-    content_type: str
-    content_encoding: str
-    persist: bool
-    message_id: str
-    correlation_id: str
-    message_type: str
-    timestamp: datetime
-    headers: dict[str, Any]
-
-
 def envelope(event: Event) -> Envelope:
     """The whole message that carries an event: `aio_pika.Message(**envelope(event))`."""
     event_id = str(event.event_id)
@@ -57,20 +43,4 @@ def envelope(event: Event) -> Envelope:
             "cloudEvents:subject": event.correlation_id,
             "cloudEvents:time": event.occurred_at.isoformat().replace("+00:00", "Z"),
         },
-    }
-
-
-def publication(event: Event) -> Publication:
-    """The same message in FastStream's words."""
-    sealed = envelope(event)
-    return {
-        "message": sealed["body"],
-        "content_type": sealed["content_type"],
-        "content_encoding": sealed["content_encoding"],
-        "persist": sealed["delivery_mode"] == PERSISTENT,
-        "message_id": sealed["message_id"],
-        "correlation_id": sealed["correlation_id"],
-        "message_type": sealed["type"],
-        "timestamp": sealed["timestamp"],
-        "headers": sealed["headers"],
     }

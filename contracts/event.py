@@ -1,6 +1,7 @@
 """What every event has in common: a topic, a version, an example and an identity that repeats keep."""
 
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, ClassVar, NamedTuple
 from uuid import UUID, uuid5
 
@@ -38,6 +39,11 @@ class Change(NamedTuple):
     change: str
 
 
+@lru_cache(maxsize=1024)  # whoever handles an event asks several times
+def _derived_id(topic: str, identity: Any) -> UUID:
+    return uuid5(NAMESPACE, f"{topic}/{identity}")
+
+
 class Event(Contract):
     """A fact, in the past tense, published once and perhaps delivered often."""
 
@@ -58,7 +64,7 @@ class Event(Contract):
     @property
     def event_id(self) -> UUID:
         """Derived from topic and natural key, so that a repeat is recognisable everywhere."""
-        return uuid5(NAMESPACE, f"{self.topic}/{getattr(self, self.identity_field)}")
+        return _derived_id(self.topic, getattr(self, self.identity_field))
 
     @property
     def correlation_id(self) -> str:

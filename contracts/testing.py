@@ -4,7 +4,7 @@ from typing import Any, Protocol
 
 import pytest
 
-from contracts.envelope import publication
+from contracts.envelope import PERSISTENT, envelope
 from contracts.event import Event
 
 
@@ -31,7 +31,15 @@ def deliver_event() -> DeliverEvent:
 
     async def deliver(broker: Any, event: type[Event], **changes: Any) -> Event:
         delivered = event.model_validate(event.example | changes)
-        await broker.publish(**publication(delivered), exchange="events", routing_key=event.topic)
+        properties: dict[str, Any] = dict(envelope(delivered))
+        await broker.publish(
+            properties.pop("body"),
+            exchange="events",
+            routing_key=event.topic,
+            message_type=properties.pop("type"),
+            persist=properties.pop("delivery_mode") == PERSISTENT,
+            **properties,
+        )
         return delivered
 
     return deliver

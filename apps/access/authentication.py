@@ -83,17 +83,7 @@ class Authentication:
         if scheme.lower() != "bearer" or not credentials:
             detail = "Authorization: a key is needed, as in `Bearer of_…`"
             raise ProblemError(401, detail, headers={"WWW-Authenticate": "Bearer"})
-        address = request.client.host if request.client else "unknown"
-        caller = await self._caller(credentials.strip(), address)
-        if caller is None:
-            quota = self._failures.take(address)
-            if quota.retry_after_seconds:
-                raise _too_many(quota, "requests without a valid key")
-            raise ProblemError(
-                401,
-                "Authorization: this key or token is not known, has expired or was revoked",
-                headers={"WWW-Authenticate": 'Bearer error="invalid_token"'},
-            )
+        caller = await self.of_credentials(credentials.strip(), request, "Authorization")
         if self._rate is not None:
             quota = self._rate.take(caller.id)
             request.state.answer_headers = quota.headers
@@ -101,18 +91,51 @@ class Authentication:
                 raise _too_many(quota, f"requests with this key; {quota.limit} a minute are allowed")
         return caller
 
+    async def of_credentials(self, credentials: str, request: Request, field: str) -> Caller:
+        """The caller that a key or a token belongs to.
+
+        Args:
+            credentials: the key or token.
+            request: that it came with; one address may only guess so often.
+            field: where it was in the request.
+
+        Raises:
+            ProblemError: 401, it is not valid; 429, too many of that address were not.
+            PyMongoError: as above.
+        """
+        address = request.client.host if request.client else "unknown"
+        caller = await self._caller(credentials, address)
+        if caller is None:
+            quota = self._failures.take(address)
+            if quota.retry_after_seconds:
+                raise _too_many(quota, "requests without a valid key")
+            raise ProblemError(
+                401,
+                f"{field}: this key or token is not known, has expired or was revoked",
+                headers={"WWW-Authenticate": 'Bearer error="invalid_token"'},
+            )
+        return caller
+
+    async def key_of(self, prefix: str) -> ApiKey | None:
+        """The valid key with a prefix that is known to be somebody's; None once it expired or was revoked.
+
+        Raises:
+            PyMongoError: as above.
+        """
+        known, until = self._known.get(prefix, (None, 0.0))
+        key = known if known is not None and self._clock() < until else await self._look_up(prefix)
+        return key if key is not None and _is_valid(key, utc_now()) else None
+
     async def _caller(self, credentials: str, address: str) -> Caller | None:
         prefix = prefix_of(credentials)
         if prefix is None:
             return await self._tokens.caller(credentials) if self._tokens is not None else None
         key = await self._find(prefix, address)
-        if key is None or not is_digest_of(key.digest, credentials):
-            return None
         now = utc_now()
-        if key.revoked_at is not None or (key.expires_at is not None and key.expires_at <= now):
+        if key is None or not is_digest_of(key.digest, credentials) or not _is_valid(key, now):
             return None
         self._note_use(prefix, now)
-        return Caller(prefix, frozenset(key.scopes), key.client)
+        return caller_with(key)
 
     async def _find(self, prefix: str, address: str) -> ApiKey | None:
         known, until = self._known.get(prefix, (None, 0.0))
@@ -147,6 +170,15 @@ class Authentication:
             await self._keys.mark_used(prefix, now)
         except PyMongoError as error:
             log.warning("the use of a key was not written down", key=prefix, error=type(error).__name__)
+
+
+def caller_with(key: ApiKey) -> Caller:
+    """Whoever has the key."""
+    return Caller(key.id, frozenset(key.scopes), key.client)
+
+
+def _is_valid(key: ApiKey, now: datetime) -> bool:
+    return key.revoked_at is None and (key.expires_at is None or key.expires_at > now)
 
 
 def _too_many(quota: Quota, what: str) -> ProblemError:

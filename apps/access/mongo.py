@@ -1,16 +1,21 @@
 """Keys and the audit log in MongoDB: of a key only its digest, of an action never its body."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
-from odmantic import AIOEngine, Field, Model
+from odmantic import Field, Model
 from pydantic import AwareDatetime
 from pymongo import DESCENDING, IndexModel
 
 from apps.access.domain import digest_of, prefix_of
 from apps.kit.access import Scope
 from apps.kit.clock import utc_now
+from apps.kit.mongo import Database, parsed
+from apps.kit.paging import Position
+
+_NEWEST_FIRST = [("at", DESCENDING), ("_id", DESCENDING)]
 
 
 class ApiKey(Model):
@@ -46,7 +51,7 @@ class AuditEntry(Model):
 
     model_config = {
         "collection": "audit",
-        "indexes": lambda: [IndexModel([("at", DESCENDING), ("_id", DESCENDING)], name="newest")],
+        "indexes": lambda: [IndexModel(_NEWEST_FIRST, name="newest")],
     }
 
 
@@ -56,9 +61,8 @@ DOCUMENTS = (ApiKey, AuditEntry)
 class MongoKeys:
     """Every key that was ever made."""
 
-    def __init__(self, engine: AIOEngine) -> None:
-        self._engine = engine
-        self._keys = engine.get_collection(ApiKey)
+    def __init__(self, database: Database) -> None:
+        self._keys = database.collection(ApiKey)
 
     async def put(
         self,
@@ -86,11 +90,13 @@ class MongoKeys:
         )
 
     async def find(self, prefix: str) -> ApiKey | None:
-        return await self._engine.find_one(ApiKey, ApiKey.id == prefix)
+        document = await self._keys.find_one({"_id": prefix})
+        return parsed(ApiKey, document)
 
     async def list(self) -> Sequence[ApiKey]:
         """All keys, the newest first."""
-        return await self._engine.find(ApiKey, sort=ApiKey.created_at.desc())  # type: ignore[attr-defined]
+        found = self._keys.find().sort("created_at", DESCENDING)
+        return [ApiKey.model_validate_doc(document) async for document in found]
 
     async def revoke(self, prefix: str) -> bool:
         """Make a key worthless for ever; returns whether there is such a key."""
@@ -106,9 +112,9 @@ class MongoKeys:
 class MongoAuditLog:
     """Every management action."""
 
-    def __init__(self, engine: AIOEngine) -> None:
-        self._engine = engine
-        self._entries = engine.get_collection(AuditEntry)
+    def __init__(self, database: Database) -> None:
+        self._entries = database.collection(AuditEntry)
+        self._keys = database.collection(ApiKey)
 
     async def begin(self, entry: AuditEntry) -> None:
         """Write down an action that is about to be taken."""
@@ -118,5 +124,15 @@ class MongoAuditLog:
         """Write down how it was answered."""
         await self._entries.update_one({"_id": entry.id}, {"$set": {"status": status}})
 
-    async def newest(self, limit: int) -> Sequence[AuditEntry]:
-        return await self._engine.find(AuditEntry, sort=AuditEntry.at.desc(), limit=limit)  # type: ignore[attr-defined]
+    async def newest(self, limit: int, after: Position | None = None) -> Sequence[AuditEntry]:
+        """Newest first, from just behind `after`."""
+        query: dict[str, Any] = {}
+        if after is not None:
+            query = {"$or": [{"at": {"$lt": after.at}}, {"at": after.at, "_id": {"$lt": after.id}}]}
+        found = self._entries.find(query).sort(_NEWEST_FIRST).limit(limit)
+        return [AuditEntry.model_validate_doc(document) async for document in found]
+
+    async def names(self, callers: Iterable[str]) -> Mapping[str, str]:
+        """What the keys among these callers are for, as far as they are still stored."""
+        found = self._keys.find({"_id": {"$in": list(set(callers))}}, {"name": 1})
+        return {document["_id"]: document["name"] async for document in found}

@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import httpx
@@ -20,6 +21,16 @@ _PAUSE_SECONDS = 10.0
 _LEEWAY_SECONDS = 10.0
 
 log = get_logger()
+
+
+@dataclass(frozen=True)
+class Endpoints:
+    """Where people sign in at the issuer, and where it gives tokens for the code that they bring back."""
+
+    authorization: str
+    token: str
+    takes_basic: bool
+    """Whether a client says its secret in the header, as is the rule, or else in the form."""
 
 
 class Issuer:
@@ -40,11 +51,12 @@ class Issuer:
             algorithms: asymmetric ones; what a token says of itself is not trusted.
             clock: monotonic, in seconds.
         """
-        self._url = url
-        self._audience = audience
+        self.url = url
+        self.audience = audience
         self._algorithms = list(algorithms)
         self._clock = clock
         self._keys: dict[str | None, jwt.PyJWK] = {}
+        self._endpoints: Endpoints | None = None
         self._asked_at = -_FRESH_SECONDS
         self._is_reached = False
         self._asking = asyncio.Lock()
@@ -55,46 +67,80 @@ class Issuer:
         Raises:
             ProblemError: 503, the issuer is out of reach and the token's key is not known.
         """
+        claims = await self.claims(token)
+        return self.caller_with(claims) if claims is not None else None
+
+    async def claims(self, token: str, audience: str | None = None) -> Mapping[str, Any] | None:
+        """What a token says; None if it is not valid.
+
+        Args:
+            token: of any kind.
+            audience: what it must have as `aud`; this API if nothing is said.
+
+        Raises:
+            ProblemError: as `caller` does.
+        """
         try:
             key = await self._key(jwt.get_unverified_header(token).get("kid"))
             if key is None:
                 return None
-            claims = jwt.decode(
+            claims: dict[str, Any] = jwt.decode(
                 token,
                 key,
                 algorithms=self._algorithms,
-                audience=self._audience,
-                issuer=self._url,
+                audience=audience or self.audience,
+                issuer=self.url,
                 leeway=_LEEWAY_SECONDS,
                 options={"require": ["exp", "iss", "aud", "sub"]},
             )
         except jwt.InvalidTokenError:
             return None
+        return claims
+
+    def caller_with(self, claims: Mapping[str, Any]) -> Caller:
+        """Whom a valid token for this API was issued to."""
         granted = str(claims.get("scope", "")).split()
-        return Caller(f"{self._url} {claims['sub']}", frozenset(one for one in Scope if one in granted))
+        return Caller(f"{self.url} {claims['sub']}", frozenset(one for one in Scope if one in granted))
+
+    async def endpoints(self) -> Endpoints:
+        """Where people sign in.
+
+        Raises:
+            ProblemError: 503, the issuer is out of reach, or tells of no such place.
+        """
+        await self._renew(lambda: self._endpoints is not None)
+        if self._endpoints is None:
+            raise _out_of_reach()
+        return self._endpoints
 
     async def _key(self, key_id: str | None) -> jwt.PyJWK | None:
-        if key_id not in self._keys or self._clock() - self._asked_at > _FRESH_SECONDS:
-            async with self._asking:
-                # Again: others may have asked while this one waited.
-                age = self._clock() - self._asked_at
-                if age > _FRESH_SECONDS or (key_id not in self._keys and age > _PAUSE_SECONDS):
-                    await self._ask()
+        await self._renew(lambda: key_id in self._keys)
         key = self._keys.get(key_id)
         if key is None and not self._is_reached:
-            raise ProblemError(503, "The issuer of tokens is out of reach; try again")
+            raise _out_of_reach()
         return key
+
+    async def _renew(self, is_known: Callable[[], bool]) -> None:
+        """Ask the issuer, if what it has told is old or not enough."""
+        if is_known() and self._clock() - self._asked_at <= _FRESH_SECONDS:
+            return
+        async with self._asking:
+            # Again: others may have asked while this one waited.
+            age = self._clock() - self._asked_at
+            if age > _FRESH_SECONDS or (not is_known() and age > _PAUSE_SECONDS):
+                await self._ask()
 
     async def _ask(self) -> None:
         """Fetch the keys; those that are known stay if the issuer does not answer."""
         self._asked_at = self._clock()
         try:
             async with httpx.AsyncClient(timeout=_TIMEOUT_SECONDS) as http:
-                about = await _json(http, f"{self._url.rstrip('/')}/.well-known/openid-configuration")
-                if about["issuer"] != self._url:
+                about = await _json(http, f"{self.url.rstrip('/')}/.well-known/openid-configuration")
+                if about["issuer"] != self.url:
                     raise ValueError("the discovery document is another issuer's")  # noqa: TRY301
                 found = await _json(http, about["jwks_uri"])
             self._keys = {key.key_id: key for key in jwt.PyJWKSet.from_dict(found).keys}
+            self._endpoints = _endpoints(about)
             self._is_reached = True
         except (
             httpx.HTTPError,
@@ -107,6 +153,18 @@ class Issuer:
         ) as error:
             self._is_reached = False
             log.warning("the issuer of tokens told no keys", error=str(error) or type(error).__name__)
+
+
+def _endpoints(about: Mapping[str, Any]) -> Endpoints | None:
+    places = about.get("authorization_endpoint"), about.get("token_endpoint")
+    if not all(isinstance(place, str) for place in places):
+        return None  # it gives tokens to programs only
+    ways = about.get("token_endpoint_auth_methods_supported", ["client_secret_basic"])
+    return Endpoints(str(places[0]), str(places[1]), "client_secret_basic" in ways)
+
+
+def _out_of_reach() -> ProblemError:
+    return ProblemError(503, "The issuer of tokens is out of reach; try again")
 
 
 async def _json(http: httpx.AsyncClient, url: str) -> Any:

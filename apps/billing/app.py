@@ -22,8 +22,8 @@ InvoiceBook = Annotated[application.InvoiceBook, Context("invoice_book")]
 
 @asynccontextmanager
 async def adapters() -> AsyncIterator[Mapping[str, Any]]:
-    async with open_database("billing", *DOCUMENTS) as engine:
-        yield {"database": engine, "invoice_book": MongoInvoiceBook(engine)}
+    async with open_database("billing", *DOCUMENTS) as database:
+        yield {"database": database, "invoice_book": MongoInvoiceBook(database)}
 
 
 broker = EventBroker("billing")

@@ -8,7 +8,7 @@ from odmantic import Field, Model
 from pydantic import AwareDatetime
 from pymongo import ASCENDING, IndexModel
 
-from contracts import InvoiceIssued
+from contracts import InvoiceIssued, InvoiceVoided
 
 
 class Series(Model):
@@ -72,3 +72,15 @@ def document_of(invoice: InvoiceIssued) -> Invoice:
         issued_at=invoice.issued_at,
         event=invoice.model_dump(mode="json"),
     )
+
+
+def issued_in(document: dict[str, Any]) -> InvoiceIssued | None:
+    """The invoice in a document, as it was published and will be again; None if there is none."""
+    event = document.get("event")
+    return event and InvoiceIssued.model_validate(event)
+
+
+def voided_in(document: dict[str, Any]) -> InvoiceVoided | None:
+    """Likewise, what voids it."""
+    event = document.get("voided")
+    return event and InvoiceVoided.model_validate(event)

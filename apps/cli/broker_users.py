@@ -126,7 +126,7 @@ class BrokerUsers:
 
     def _let_publish(self, name: str, topics: Collection[str]) -> None:
         # The narrower right first: without it, the right to write to the exchange is one to every event.
-        topic_rights = {"exchange": EVENTS.name, "write": _just(topics), "read": _NOTHING}
+        topic_rights = {"exchange": EVENTS.name, "write": exactly(topics), "read": _NOTHING}
         self._api.put(topic_rights, "topic-permissions", self._api.vhost, name)
         self._permit(name, write=f"^{EVENTS.name}$", read=_NOTHING)
 
@@ -201,7 +201,7 @@ def _queues(name: str) -> dict[str, dict[str, Any]]:
     }
 
 
-def _just(topics: Collection[str]) -> str:
+def exactly(topics: Collection[str]) -> str:
     """A regular expression for these routing keys only: `$` alone would let a line feed follow them."""
     return rf"^({'|'.join(map(re.escape, sorted(topics)))})(?!\n)$"
 

@@ -139,5 +139,5 @@ async def _stores() -> AsyncIterator[tuple["MongoKeys", "MongoAuditLog"]]:
     from apps.access.mongo import DOCUMENTS, MongoAuditLog, MongoKeys  # noqa: PLC0415
     from apps.cli.database import database  # noqa: PLC0415
 
-    async with database("access", *DOCUMENTS) as engine:
-        yield MongoKeys(engine), MongoAuditLog(engine)
+    async with database("access", *DOCUMENTS) as opened:
+        yield MongoKeys(opened), MongoAuditLog(opened)

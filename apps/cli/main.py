@@ -9,9 +9,11 @@ from typing import NoReturn
 import structlog
 import typer
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 from typer._click.exceptions import ClickException
 
-from apps.cli import asyncapi, dead_letters, keys, orders, stock, topology, webhooks
+from apps.cli import asyncapi, dead_letters, keys, orders, stock, topology, users, webhooks
+from apps.cli.backup import backup, restore
 from apps.cli.demo import demo
 from apps.cli.doctor import doctor
 from apps.cli.errors import UsageError
@@ -50,7 +52,7 @@ def orderflow(context: typer.Context) -> None:
             os.environ.setdefault(name, value)
 
 
-for command in (up, demo, doctor):
+for command in (up, demo, doctor, backup, restore):
     app.command()(command)
 app.command(name="import")(import_orders)
 app.add_typer(orders.app, name="order")
@@ -59,6 +61,7 @@ app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(webhooks.app, name="webhooks")
 app.add_typer(keys.app, name="keys")
 app.add_typer(topology.app, name="topology")
+app.add_typer(users.app, name="users")
 app.add_typer(asyncapi.app, name="asyncapi")
 
 
@@ -72,6 +75,8 @@ def main() -> NoReturn:
         _fail(str(error), EXIT_BAD_INPUT)
     except ValidationError as error:
         _fail(f"settings: {explain(error)}", EXIT_BAD_INPUT)
+    except SettingsError as error:
+        _fail(f"settings: {error}", EXIT_BAD_INPUT)
     except OSError as error:
         _fail(f"{error.filename or 'system'}: {error.strerror or error}", EXIT_BAD_INPUT)
     except DependencyUnavailable as error:

@@ -150,9 +150,10 @@ async def _read_levels(skus: list[str]) -> list[dict[str, Any]]:
     from apps.cli.database import database  # noqa: PLC0415  # takes seconds to import
     from apps.stock.document import StockLevel  # noqa: PLC0415
 
-    async with database("stock", StockLevel) as engine:
-        wanted = [StockLevel.id.in_(skus)] if skus else []  # type: ignore[attr-defined]
-        levels = await engine.find(StockLevel, *wanted, sort=StockLevel.id)
+    wanted = {"_id": {"$in": skus}} if skus else {}
+    async with database("stock", StockLevel) as opened:
+        found = opened.collection(StockLevel).find(wanted).sort("_id")
+        levels = [StockLevel.model_validate_doc(document) async for document in found]
     return [
         {
             "sku": level.id,

@@ -26,10 +26,10 @@ async def adapters() -> AsyncIterator[Mapping[str, Any]]:
     settings = get_settings()
     # One at a time: the largest document takes 600 MB while it is rendered. More speed is more processes.
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="render") as threads:
-        async with open_database("documents", *DOCUMENTS) as engine:
+        async with open_database("documents", *DOCUMENTS) as database:
             store = DocumentStore(settings.documents_url)
-            press = application.Press(MongoCatalogue(engine), store, threads, settings)
-            yield {"database": engine, "press": press}
+            press = application.Press(MongoCatalogue(database), store, threads, settings)
+            yield {"database": database, "press": press}
 
 
 broker = EventBroker("documents")

@@ -4,7 +4,7 @@ from datetime import datetime
 from hashlib import sha256
 from uuid import UUID
 
-from odmantic import AIOEngine, Field, Model
+from odmantic import Field, Model
 from pydantic import AwareDatetime
 from pymongo import ReturnDocument
 from pymongo.errors import DuplicateKeyError
@@ -12,6 +12,7 @@ from pymongo.errors import DuplicateKeyError
 from apps.documents.domain import Kind, Paper
 from apps.kit.clock import utc_now
 from apps.kit.errors import PermanentError
+from apps.kit.mongo import Database, parsed
 
 
 class Entry(Model):
@@ -45,8 +46,8 @@ class NumberTakenError(PermanentError):
 class MongoCatalogue:
     """Entries by order and kind; claimed before the store is touched, so that nothing is stored over."""
 
-    def __init__(self, engine: AIOEngine) -> None:
-        self._entries = engine.get_collection(Entry)
+    def __init__(self, database: Database) -> None:
+        self._entries = database.collection(Entry)
 
     async def claim(self, paper: Paper) -> bool:
         entry = Entry(
@@ -76,7 +77,7 @@ class MongoCatalogue:
     async def find(self, order_id: UUID, kind: Kind) -> Entry | None:
         """The entry of a document that is stored."""
         document = await self._entries.find_one({"_id": _key(order_id, kind), "sha256": {"$ne": None}})
-        return document and Entry.model_validate_doc(document)
+        return parsed(Entry, document)
 
 
 def _key(order_id: UUID, kind: Kind) -> str:

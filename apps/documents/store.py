@@ -16,6 +16,12 @@ from apps.kit.errors import DependencyUnavailable
 _TIMEOUT_SECONDS = 20.0
 
 
+class StoreUnavailable(DependencyUnavailable):
+    """The store is out of reach, or takes nothing."""
+
+    dependency = "documents"
+
+
 class DocumentStore:
     """Documents by path; opened at the first use, so that nothing fails to start for want of it."""
 
@@ -69,7 +75,7 @@ def _out_of_reach() -> Iterator[None]:
     try:
         yield
     except (BaseError, OSError) as error:
-        raise DependencyUnavailable(f"The document store is out of reach: {type(error).__name__}") from error
+        raise StoreUnavailable(f"The document store is out of reach: {type(error).__name__}") from error
 
 
 def _force_to_disk(path: Path) -> None:

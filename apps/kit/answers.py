@@ -4,8 +4,8 @@ import re
 from base64 import b64encode
 from collections.abc import Mapping
 from hashlib import sha256
+from secrets import token_hex
 from typing import Any
-from uuid import uuid4
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -13,6 +13,7 @@ from structlog.contextvars import bound_contextvars
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,128}")
 _INLINE_SCRIPT = re.compile(rb"<script>(.*?)</script>", re.DOTALL)
+_POLICY = b"content-security-policy"
 _NOTHING = "default-src 'none'; frame-ancestors 'none'"
 _PAGE = (
     f"{_NOTHING}; base-uri 'none'; form-action 'none'; connect-src 'self'; "
@@ -31,6 +32,14 @@ def answer_headers(state: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
+def _missing_in(own: Mapping[bytes, bytes], state: Mapping[str, Any]) -> list[tuple[bytes, bytes]]:
+    """Those of the headers that an answer has not set for itself, as ASGI has them."""
+    given = (
+        (name.lower().encode(), value.encode("latin-1")) for name, value in answer_headers(state).items()
+    )
+    return [header for header in given if header[0] not in own]
+
+
 class AnswerHeaders:
     """Adds the headers, and the request's id to all that is logged meanwhile."""
 
@@ -43,17 +52,15 @@ class AnswerHeaders:
             return
         given = Headers(scope=scope).get("X-Request-Id", "")
         state = scope.setdefault("state", {})
-        state["request_id"] = given if _REQUEST_ID.fullmatch(given) else uuid4().hex
+        state["request_id"] = given if _REQUEST_ID.fullmatch(given) else token_hex(16)
         page: Message | None = None
 
         async def completed(message: Message) -> None:
             nonlocal page
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                has_own_policy = "Content-Security-Policy" in headers
-                for name, value in answer_headers(state).items():
-                    headers.setdefault(name, value)
-                if not has_own_policy and headers.get("Content-Type", "").startswith("text/html"):
+                own = dict(message["headers"])
+                message["headers"] = [*message["headers"], *_missing_in(own, state)]
+                if _POLICY not in own and own.get(b"content-type", b"").startswith(b"text/html"):
                     page = message  # its policy depends on the body
                     return
             elif page is not None:

@@ -7,27 +7,32 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Any, cast
 
+import aio_pika
 import pamqp.decode
 from aio_pika import RobustConnection
 from aio_pika.exceptions import AMQPError
-from faststream.message import StreamMessage
-from faststream.rabbit import Channel, RabbitBroker
-from faststream.rabbit.prometheus import RabbitPrometheusMiddleware
+from faststream.rabbit import Channel, RabbitBroker, RabbitExchange
+from faststream.rabbit.response import RabbitPublishCommand
 from faststream.rabbit.subscriber.usecase import RabbitSubscriber
-from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
+from faststream.response.publish_type import PublishType
 from structlog.stdlib import get_logger
 from yarl import URL
 
-from apps.kit.envelope import EnvelopeMiddleware, open_envelope
+from apps.kit.acknowledgements import Acknowledgements
+from apps.kit.broker_metrics import BrokerMetrics
 from apps.kit.errors import DependencyUnavailable
+from apps.kit.injection import injecting
 from apps.kit.producer import Producer
-from apps.kit.recovery import RecoveryMiddleware
+from apps.kit.recovery import begin_counting
 from apps.kit.settings import get_settings
+from apps.kit.subscriber import EventSubscriber
 from apps.kit.suspects import Suspects
-from apps.kit.topology import declare, event_of
+from apps.kit.topology import ARCHIVED_QUEUES, EVENTS, declare, event_of
+from apps.kit.tracing.messages import published
 from apps.kit.upkeep import keep_bound
 from apps.kit.waiting import Waiting
 from contracts import Event
+from contracts.envelope import envelope
 
 AMQP_PORT = 5672
 _RECONNECT_SECONDS = 1.0
@@ -57,17 +62,11 @@ class EventBroker(RabbitBroker):
     def __init__(self, app: str, rabbitmq_url: str | None = None) -> None:
         settings = get_settings()
         self.app = app
-        self.registry = CollectorRegistry()
-        """Metrics of this process, served at `/metrics`."""
         self.waiting = Waiting()
         self.suspects = Suspects()
+        self.metrics = BrokerMetrics(app)
+        self.acknowledgements = Acknowledgements()
         self._upkeep: asyncio.Task[None] | None = None
-        ProcessCollector(registry=self.registry)
-        PlatformCollector(registry=self.registry)
-
-        async def decode(message: StreamMessage) -> Event | bytes:  # type: ignore[type-arg]
-            expected = event_of(self.context.get_local("handler_").queue)
-            return message.body if expected is None else open_envelope(message, expected)
 
         url = URL(rabbitmq_url or settings.rabbitmq_url.get_secret_value())
         self._address = f"{url.host}:{url.port or AMQP_PORT}"
@@ -80,22 +79,46 @@ class EventBroker(RabbitBroker):
             reconnect_interval=_RECONNECT_SECONDS,
             graceful_timeout=settings.drain_timeout_seconds,
             default_channel=Channel(prefetch_count=settings.prefetch, on_return_raises=True),
-            decoder=decode,
-            middlewares=[
-                RabbitPrometheusMiddleware(registry=self.registry, app_name=app),
-                RecoveryMiddleware,
-                EnvelopeMiddleware,
-            ],
             logger=None,
             # What the AsyncAPI document shows instead of the real address and its password.
             specification_url="amqp://localhost:5672",
             description="RabbitMQ",
+            apply_types=False,  # instead of it:
         )
+        self.config.broker_config.fd_config.call_decorators = (injecting(self),)
         self._sender = Producer()
         self.config.broker_config.producer = self._sender
 
+    def subscriber(self, *arguments: Any, **options: Any) -> RabbitSubscriber:
+        """As FastStream's; what is delivered goes the way of `EventSubscriber`."""
+        subscriber = super().subscriber(*arguments, **options)
+        if event_of(subscriber.queue) is not None or subscriber.queue in ARCHIVED_QUEUES:
+            subscriber.__class__ = EventSubscriber
+        return subscriber
+
+    async def announce(self, event: Event) -> None:
+        """Publish an event under the routing key of its class; raises as `send` does."""
+        await self.send(
+            aio_pika.Message(**envelope(event), app_id=f"orderflow.{self.app}"), EVENTS, event.topic
+        )
+
+    async def send(self, message: aio_pika.Message, exchange: RabbitExchange, routing_key: str) -> None:
+        """Publish a message and wait for the confirm.
+
+        Raises:
+            RabbitUnavailable: RabbitMQ is away, has blocked its publishers, or did not confirm in time.
+            aio_pika.exceptions.AMQPError: it refused or returned the message.
+        """
+        command = RabbitPublishCommand(
+            message, exchange=exchange, routing_key=routing_key, _publish_type=PublishType.PUBLISH
+        )
+        with published(message, exchange, routing_key), self.metrics.publishing(exchange, routing_key):
+            await self.config.broker_config.producer.publish(command)
+
     async def start(self) -> None:
         """Connect, declare what is shared, then consume; tries again until all of it has succeeded."""
+        for consumer in self.consumers:
+            begin_counting(consumer.queue)
         while True:
             await self.connect_within(math.inf)
             try:
@@ -168,7 +191,8 @@ class EventBroker(RabbitBroker):
     async def stop_consuming(self) -> None:
         """Cancel the consumers; left to itself, FastStream goes on taking messages only to put them back."""
         self.waiting.end()
-        with suppress(TimeoutError):
+        # What is acknowledged meanwhile would have RabbitMQ assign as much again, only to take it back.
+        with suppress(TimeoutError), self.acknowledgements.held():
             async with asyncio.timeout(_CANCEL_TIMEOUT_SECONDS):
                 for consumer in self.consumers:
                     tag, queue = consumer._consumer_tag, consumer._queue_obj  # noqa: SLF001

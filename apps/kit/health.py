@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 
 import orjson
-from odmantic import AIOEngine
 
 from apps.kit.broker import EventBroker
+from apps.kit.mongo import Database
 
 Check = Callable[[], Awaitable[None]]
 """Returns when all is well, raises an exception whose text says what is not."""
@@ -80,10 +80,10 @@ def waiting_check(broker: EventBroker) -> Check:
     return check
 
 
-def mongodb_check(engine: AIOEngine) -> Check:
+def mongodb_check(database: Database) -> Check:
     """MongoDB answers."""
 
     async def check() -> None:
-        await engine.client.admin.command("ping")
+        await database.client.admin.command("ping")
 
     return check

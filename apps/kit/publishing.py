@@ -10,7 +10,6 @@ from faststream.rabbit import RabbitExchange
 
 from apps.kit.broker import EventBroker
 from apps.kit.errors import DependencyUnavailable
-from apps.kit.topology import EVENTS
 from contracts import Event
 
 Publish = Callable[[Event], Awaitable[None]]
@@ -37,7 +36,7 @@ async def publish(broker: EventBroker, event: Event) -> None:
         PublishFailed: RabbitMQ is out of reach, refused it, or did not confirm in time.
     """
     try:
-        await broker.publish(event, exchange=EVENTS, routing_key=event.topic, persist=True)
+        await broker.announce(event)
     except (DependencyUnavailable, AMQPError, RuntimeError, FastStreamException) as error:
         raise PublishFailed(f"{event.topic} {event.correlation_id}", error) from error
 
@@ -52,7 +51,7 @@ async def publish_message(
         PublishFailed: RabbitMQ is out of reach, refused it, or did not confirm in time.
     """
     try:
-        await broker.publish(message, exchange=exchange, routing_key=routing_key, persist=True)
+        await broker.send(message, exchange, routing_key)
     except PublishError as error:
         raise Undeliverable(exchange, routing_key) from error
     except (DependencyUnavailable, AMQPError, RuntimeError, FastStreamException) as error:

@@ -1,32 +1,29 @@
 """The one recovery policy: a message is acknowledged when it is handled, kept for later, or kept as dead."""
 
 import traceback
-from collections.abc import Awaitable, Callable
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from uuid import uuid5
 
 import aio_pika
 from aio_pika import DeliveryMode, IncomingMessage
-from faststream import BaseMiddleware
-from faststream.exceptions import HandlerException, NackMessage
-from faststream.message import StreamMessage
-from faststream.rabbit import RabbitExchange
-from faststream.rabbit.response import RabbitPublishCommand
+from faststream.rabbit import RabbitExchange, RabbitQueue
 from faststream.rabbit.subscriber.usecase import RabbitSubscriber
+from opentelemetry import trace
+from prometheus_client import Counter
 from pydantic import ValidationError
 from pymongo.errors import PyMongoError
-from structlog.contextvars import bound_contextvars
 from structlog.stdlib import get_logger
 
 from apps.kit.clock import utc_now
-from apps.kit.envelope import ROUTING_KEY_HEADER, published_as
+from apps.kit.envelope import ROUTING_KEY_HEADER, OtherEventError, published_as
 from apps.kit.errors import PermanentError
 from apps.kit.headers import passed_on
+from apps.kit.metrics import DEAD_LETTERS, RETRIES
 from apps.kit.producer import RabbitUnavailable
 from apps.kit.topology import ARCHIVED_QUEUES, DEAD, RETRY_LEVELS, event_of
+from apps.kit.tracing import failed
 from apps.kit.validation import explain
-from apps.kit.waiting import OUT_OF_REACH, WaitedTooLongError
+from apps.kit.waiting import WaitedTooLongError
 from contracts import Event
 from contracts.event import NAMESPACE
 
@@ -43,6 +40,8 @@ FIRST_FAILED_AT = "orderflow-first-failed-at"
 LAST_FAILED_AT = "orderflow-last-failed-at"
 
 _HOPELESS = (PermanentError, ValidationError)
+_CAUSES_OF_RETRY = ("error", "waited-too-long")
+_CAUSES_OF_DEATH = ("undecodable", "contract", "permanent", "exhausted")
 _TRACEBACK_CHARACTERS = 4000
 _REASON_CHARACTERS = 1000
 
@@ -66,90 +65,74 @@ def traceback_of(error: BaseException) -> str:
     return f"{frames}{type(error).__name__}: {reason_for(error)}"[-_TRACEBACK_CHARACTERS:]
 
 
-class RecoveryMiddleware(BaseMiddleware[RabbitPublishCommand, IncomingMessage | None]):
-    """Waits out a missing dependency, retries at growing distances what may pass, keeps the rest as dead."""
+async def set_aside(
+    broker: "EventBroker", subscriber: RabbitSubscriber, message: IncomingMessage, error: Exception
+) -> bool:
+    """Keep a message that failed, for a later attempt or as a dead letter; true once a copy is confirmed.
 
-    async def consume_scope(
-        self,
-        call_next: Callable[[StreamMessage[IncomingMessage]], Awaitable[Any]],
-        msg: StreamMessage[IncomingMessage],
-    ) -> Any:
-        broker: EventBroker = self.context.get_local("broker")
-        subscriber: RabbitSubscriber = self.context.get_local("handler_")
-        is_archive = subscriber.queue in ARCHIVED_QUEUES
+    False if it has to stay where it is.
+    """
+    failed(trace.get_current_span(), type(error).__name__)
+    if subscriber.queue in ARCHIVED_QUEUES:
+        return False
+    verdict = _judge(error, _attempt(message))
+    copy = _copy(message, subscriber, error, verdict.next_attempt)
 
-        async def handle() -> Any:
-            async with broker.suspects.turn(msg.raw_message):
-                return await call_next(msg)
+    async def send_copy() -> None:
+        await broker.send(copy, verdict.exchange, subscriber.queue.name)
 
-        with bound_contextvars(**_about(await msg.decode(), msg)):
-            # What is in an archive's queue has no other place to go: whatever fails, it waits.
-            out_of_reach = (Exception,) if is_archive else OUT_OF_REACH
-            result = await broker.waiting.out(handle, msg.raw_message, out_of_reach)
-            outcome = result.body if hasattr(result, "body") else result
-            log.info("handled", outcome=getattr(outcome, "topic", None))
-            return result
-
-    async def after_processed(
-        self,
-        _exc_type: type[BaseException] | None = None,
-        exc_val: BaseException | None = None,
-        _exc_tb: TracebackType | None = None,
-    ) -> bool:
-        if not isinstance(exc_val, Exception) or isinstance(exc_val, HandlerException) or self.msg is None:
-            return False
-        subscriber: RabbitSubscriber = self.context.get_local("handler_")
-        broker: EventBroker = self.context.get_local("broker")
-        if subscriber.queue in ARCHIVED_QUEUES:
-            raise NackMessage from exc_val
-        verdict = _judge(exc_val, _attempt(self.msg))
-        copy = _copy(self.msg, subscriber, exc_val, verdict.next_attempt)
-
-        async def publish_copy() -> None:
-            await broker.publish(copy, exchange=verdict.exchange, routing_key=subscriber.queue.name)
-
-        try:
-            await broker.waiting.out(publish_copy, self.msg, (RabbitUnavailable,))
-        except Exception as error:
-            # Unknown whether the copy arrived, so the original stays; a copy too many changes nothing.
-            log.exception("could not set a failed message aside", queue=subscriber.queue.name)
-            raise NackMessage from error
-        log.error(
-            verdict.text,
-            queue=subscriber.queue.name,
-            event_id=copy.message_id,
-            order_id=copy.correlation_id,
-            attempt=_attempt(self.msg),
-            reason=reason_for(exc_val),
-            traceback=None if isinstance(exc_val, _HOPELESS) else traceback_of(exc_val),
-        )
-        return True
+    try:
+        await broker.waiting.out(send_copy, message, (RabbitUnavailable,))
+    except Exception:
+        # Unknown whether the copy arrived, so the original stays; a copy too many changes nothing.
+        log.exception("could not set a failed message aside", queue=subscriber.queue.name)
+        return False
+    verdict.counter.labels(subscriber.queue.name, verdict.cause).inc()
+    log.error(
+        verdict.text,
+        queue=subscriber.queue.name,
+        event_id=copy.message_id,
+        order_id=copy.correlation_id,
+        attempt=_attempt(message),
+        reason=reason_for(error),
+        traceback=None if isinstance(error, _HOPELESS) else traceback_of(error),
+    )
+    return True
 
 
 class _Verdict(NamedTuple):
     text: str
     exchange: RabbitExchange
     next_attempt: int
+    counter: Counter
+    cause: str
 
 
 def _judge(error: Exception, attempt: int) -> _Verdict:
     if isinstance(error, WaitedTooLongError):
-        return _Verdict("goes on waiting", RETRY_LEVELS[-1].exchange, attempt)
+        return _Verdict("goes on waiting", RETRY_LEVELS[-1].exchange, attempt, RETRIES, "waited-too-long")
     if isinstance(error, _HOPELESS) or attempt > len(RETRY_LEVELS):
-        return _Verdict("dead letter", DEAD, attempt)
-    return _Verdict("will be tried again", RETRY_LEVELS[attempt - 1].exchange, attempt + 1)
+        return _Verdict("dead letter", DEAD, attempt, DEAD_LETTERS, _cause_of_death(error))
+    exchange = RETRY_LEVELS[attempt - 1].exchange
+    return _Verdict("will be tried again", exchange, attempt + 1, RETRIES, "error")
 
 
-def _about(content: Any, message: StreamMessage[IncomingMessage]) -> dict[str, str]:
-    """What the log says of a message in all its lines."""
-    if not isinstance(content, Event):  # a queue that takes any message
-        return {"message_id": message.message_id}
-    about = "order_id" if hasattr(content, "order_id") else content.identity_field
-    return {
-        "event_type": content.topic,
-        "event_id": str(content.event_id),
-        about: content.correlation_id,
-    }
+def _cause_of_death(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        return "undecodable" if first["type"] == "json_invalid" else "contract"
+    if isinstance(error, OtherEventError):
+        return "contract"
+    return "permanent" if isinstance(error, PermanentError) else "exhausted"
+
+
+def begin_counting(queue: RabbitQueue) -> None:
+    """Show as 0 what may happen to a queue's messages: Prometheus sees no increase in what begins at 1."""
+    if queue not in ARCHIVED_QUEUES:  # they neither retry nor give up
+        for cause in _CAUSES_OF_RETRY:
+            RETRIES.labels(queue.name, cause)
+        for cause in _CAUSES_OF_DEATH:
+            DEAD_LETTERS.labels(queue.name, cause)
 
 
 def _attempt(message: IncomingMessage) -> int:

@@ -1,18 +1,28 @@
-"""Every setting, from the environment: `ORDERFLOW_` and the field's name in capitals."""
+"""Every setting: a variable `ORDERFLOW_` and the field's name in capitals, or a secret file of that name."""
 
 import re
+import warnings
 from decimal import Decimal
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SecretsSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
 
 DEVELOPMENT_RABBITMQ_URL = "amqp://guest:guest@127.0.0.1:5672/"
 DEVELOPMENT_SECRET_KEY = "development-only"  # noqa: S105  # production refuses it
 SHORTEST_SECRET_KEY = 32
 DEVELOPMENT_MONGODB_URL = "mongodb://127.0.0.1:27017/?directConnection=true"
+LogLevel = Literal["debug", "info", "warning", "error"]
+SECRETS_DIRECTORY = Path("/run/secrets")
+"""Where containers find their secrets; read if it is there."""
 
 
 def _rates_by_country(rates: dict[str, Decimal]) -> dict[str, Decimal]:
@@ -25,10 +35,46 @@ def _rates_by_country(rates: dict[str, Decimal]) -> dict[str, Decimal]:
     return rates
 
 
+class SecretFiles(SecretsSettingsSource):
+    """Files named like a variable in small letters; one that cannot be read stops the start.
+
+    Left out silently, it would leave a default in its place. White space around a secret is not part of it.
+    """
+
+    def __call__(self) -> dict[str, Any]:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", category=UserWarning)
+            try:
+                secrets = super().__call__()
+            except SettingsError as error:
+                raise SettingsError(f"{error}: {error.__cause__}") from None
+        for name, secret in secrets.items():
+            if secret == "":
+                raise SettingsError(f"{self.secrets_dir}/{self.env_prefix.lower()}{name}: is empty")
+        return secrets
+
+
 class Settings(BaseSettings):
     """Safe on loopback without any; production refuses development secrets."""
 
-    model_config = SettingsConfigDict(env_prefix="ORDERFLOW_", frozen=True, hide_input_in_errors=True)
+    model_config = SettingsConfigDict(
+        env_prefix="ORDERFLOW_",
+        frozen=True,
+        hide_input_in_errors=True,
+        secrets_dir=SECRETS_DIRECTORY if SECRETS_DIRECTORY.is_dir() else None,
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003  # there is no such file
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003  # the stricter one reads them
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """A variable wins over a file."""
+        return init_settings, env_settings, SecretFiles(settings_cls)
 
     environment: Literal["development", "production"] = "development"
     rabbitmq_url: SecretStr = SecretStr(DEVELOPMENT_RABBITMQ_URL)
@@ -40,6 +86,8 @@ class Settings(BaseSettings):
     """What the keys of signed links and of stored secrets are derived from, 32 characters or more."""
     public_url: str = "http://127.0.0.1:8000"
     """Where the ingress is reached from outside: links in messages start with it."""
+    trace_url: str | None = Field(default=None, pattern=r"^https?://\S*\{trace_id\}\S*$")
+    """Where a trace is shown: the console links it there, with its id in the place of `{trace_id}`."""
 
     requests_per_minute: int = Field(default=6000, ge=0)
     """What each key or token may send to one process of the ingress; 0 for no limit."""
@@ -51,9 +99,16 @@ class Settings(BaseSettings):
         Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"], ...
     ] = Field(default=("RS256", "ES256"), min_length=1)
     """How such a token may be signed; what it says of itself is not trusted."""
+    oidc_client_id: str | None = None
+    """What the console is to the issuer: with it, people sign in there; without it, by keys alone."""
+    oidc_client_secret: SecretStr | None = None
+    """Of a confidential client; a public one proves itself by PKCE alone."""
 
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
-    log_format: Literal["json", "console"] = "json"
+    log_level: LogLevel = "info"
+    log_levels: dict[str, LogLevel] = {}
+    """Of single loggers, by their names, as JSON: `{"apps.webhooks": "debug"}`."""
+    log_format: Literal["auto", "json", "console"] = "auto"
+    """`auto` is `console` on a terminal, else `json`."""
 
     prefetch: int = Field(default=50, ge=1, le=100)
     """Messages in work per subscriber; it is the concurrency, and bounds what a crash redelivers."""
@@ -141,9 +196,19 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _all_that_a_mail_server_needs(self) -> Self:
+        if self.smtp_password and not self.smtp_username:
+            raise ValueError("ORDERFLOW_SMTP_PASSWORD needs ORDERFLOW_SMTP_USERNAME")
+        return self
+
+    @model_validator(mode="after")
     def _all_that_oidc_needs(self) -> Self:
         if self.oidc_issuer and not self.oidc_audience:
             raise ValueError("ORDERFLOW_OIDC_ISSUER needs ORDERFLOW_OIDC_AUDIENCE")
+        if self.oidc_client_id and not self.oidc_issuer:
+            raise ValueError("ORDERFLOW_OIDC_CLIENT_ID needs ORDERFLOW_OIDC_ISSUER")
+        if self.oidc_client_secret and not self.oidc_client_id:
+            raise ValueError("ORDERFLOW_OIDC_CLIENT_SECRET needs ORDERFLOW_OIDC_CLIENT_ID")
         if self.environment == "production" and (self.oidc_issuer or "https://").startswith("http://"):
             raise ValueError("ORDERFLOW_OIDC_ISSUER must be https in production")
         return self
@@ -174,6 +239,11 @@ class Settings(BaseSettings):
                     "ORDERFLOW_SMTP_PASSWORD needs ORDERFLOW_SMTP_SECURITY in production: starttls or tls"
                 )
         return self
+
+
+def database_name(prefix: str, app: str) -> str:
+    """The name of an app's own database."""
+    return f"{prefix}_{app}"
 
 
 @lru_cache

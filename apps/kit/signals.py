@@ -3,6 +3,7 @@
 import faulthandler
 import signal
 import sys
+from math import ceil
 from types import FrameType
 
 from uvicorn import Server
@@ -11,6 +12,8 @@ from apps.kit.settings import get_settings
 
 _EXIT_SECONDS = 15.0
 """What a stop may take beyond the drain timeout: closing connections, and the interpreter's own end."""
+_servers: list[Server] = []
+"""The one that runs this process, once it is known."""
 
 
 def stop_on_sigterm() -> None:
@@ -22,14 +25,23 @@ def stop_on_sigterm() -> None:
     server = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
     if not isinstance(server, Server):
         return  # run by something else, which knows what to do
+    _servers[:] = [server]
 
     def stop(_number: int, _frame: FrameType | None) -> None:
         if not server.started:
             sys.exit(0)
+        # One client who does not take its answer must not keep the rest of the stop from happening.
+        if server.config.timeout_graceful_shutdown is None:
+            server.config.timeout_graceful_shutdown = ceil(get_settings().drain_timeout_seconds)
         server.should_exit = True
         end_within(get_settings().drain_timeout_seconds + _EXIT_SECONDS)
 
     signal.signal(signal.SIGTERM, stop)
+
+
+def is_stopping() -> bool:
+    """Whether the server was told to stop, by whatever signal; answers without an end have to ask."""
+    return any(server.should_exit for server in _servers)
 
 
 def end_within(seconds: float) -> None:

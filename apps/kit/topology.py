@@ -6,9 +6,13 @@ from faststream.rabbit import Channel, ExchangeType, QueueType, RabbitExchange, 
 from faststream.rabbit.helpers.declarer import RabbitDeclarer
 
 from apps.kit.settings import get_settings
+from contracts import EVENTS as CONTRACTS
 from contracts import Event
 
 _declare = get_settings().declare_topology
+
+TOPICS = frozenset(event.topic for event in CONTRACTS)
+"""Every event's, for those who may not take a message's own word for it."""
 
 UNROUTED = RabbitExchange("unrouted", type=ExchangeType.FANOUT, durable=True, declare=_declare)
 """Catches events that no queue is bound for."""
@@ -43,7 +47,8 @@ class RetryLevel:
         milliseconds = round(delay_seconds * 1000)
         # The length is in the name, since RabbitMQ refuses to change it on a queue that exists.
         name = f"retry.{milliseconds}ms"
-        self.exchange = RabbitExchange(name, type=ExchangeType.FANOUT, durable=True, declare=_declare)
+        # All of it goes into one queue; but only at a topic exchange can RabbitMQ say who may use which key.
+        self.exchange = RabbitExchange(name, type=ExchangeType.TOPIC, durable=True, declare=_declare)
         self.queue = _quorum_queue(
             name,
             arguments={
@@ -88,7 +93,7 @@ class Binding(NamedTuple):
 SHARED_BINDINGS = (
     Binding(UNROUTED, UNROUTED_QUEUE),
     Binding(DEAD, DEAD_QUEUE),
-    *(Binding(level.exchange, level.queue) for level in RETRY_LEVELS),
+    *(Binding(level.exchange, level.queue, "#") for level in RETRY_LEVELS),
 )
 """Of every queue that is no consumer's inbox."""
 

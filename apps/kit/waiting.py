@@ -8,10 +8,11 @@ from typing import TypeVar
 
 from aio_pika import IncomingMessage
 from faststream.exceptions import NackMessage
-from pymongo.errors import ConnectionFailure
+from pymongo.errors import ConnectionFailure, PyMongoError
 from structlog.stdlib import get_logger
 
 from apps.kit.errors import DependencyUnavailable
+from apps.kit.metrics import WAITING_MESSAGES
 from apps.kit.settings import get_settings
 
 Result = TypeVar("Result")
@@ -32,16 +33,19 @@ class Waiting:
     """The handlers of one process that wait, and what for."""
 
     def __init__(self) -> None:
-        self._reasons: dict[object, str] = {}
+        self._waits: dict[object, tuple[str, str]] = {}
+        """The error and the dependency of each that waits."""
         self._stopping = asyncio.Event()
 
     @property
     def reasons(self) -> list[str]:
         """What is out of reach now; empty if nobody waits."""
-        return sorted(set(self._reasons.values()))
+        return sorted({reason for reason, _ in self._waits.values()})
 
     def begin(self) -> None:
         """The process takes up its work."""
+        for dependency in ("mongodb", "rabbitmq"):
+            WAITING_MESSAGES.labels(dependency)
         self._stopping.clear()
 
     def end(self) -> None:
@@ -68,7 +72,7 @@ class Waiting:
                 try:
                     return await attempt()
                 except out_of_reach as error:
-                    self._reasons[waiter] = type(error).__name__
+                    self._note(waiter, error)
                     log.warning("waiting for a dependency", error=type(error).__name__, seconds=pause)
                     if message.channel.is_closed or self._stopping.is_set():
                         raise NackMessage from error
@@ -79,4 +83,19 @@ class Waiting:
                         await self._stopping.wait()
                 pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
         finally:
-            self._reasons.pop(waiter, None)
+            self._note(waiter, None)
+
+    def _note(self, waiter: object, error: Exception | None) -> None:
+        if waiter in self._waits:
+            _, dependency = self._waits.pop(waiter)
+            WAITING_MESSAGES.labels(dependency).dec()
+        if error is not None:
+            dependency = _dependency(error)
+            self._waits[waiter] = type(error).__name__, dependency
+            WAITING_MESSAGES.labels(dependency).inc()
+
+
+def _dependency(error: Exception) -> str:
+    if isinstance(error, PyMongoError):
+        return "mongodb"
+    return error.dependency if isinstance(error, DependencyUnavailable) else "other"

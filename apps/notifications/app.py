@@ -35,16 +35,16 @@ async def adapters() -> AsyncIterator[Mapping[str, Any]]:
     settings = get_settings()
     messages = Messages(settings.shop_name, settings.templates_directory)
     async with AsyncExitStack() as stack:
-        engine = await stack.enter_async_context(open_database("notifications", *DOCUMENTS))
+        database = await stack.enter_async_context(open_database("notifications", *DOCUMENTS))
         mailer = await stack.enter_async_context(aclosing(SmtpMailer(settings)))
         texter: application.Texter | None = None
         if settings.twilio_account_sid:
             texter = await stack.enter_async_context(TwilioTexter(settings))
         elif settings.environment == "development":
             texter = LogTexter()
-        log = MongoNotificationLog(engine)
+        log = MongoNotificationLog(database)
         notifier = application.Notifier(messages, mailer, texter, log, settings.notifications)
-        yield {"database": engine, "notifier": notifier}
+        yield {"database": database, "notifier": notifier}
 
 
 broker = EventBroker("notifications")

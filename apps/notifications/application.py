@@ -9,6 +9,7 @@ from weakref import WeakValueDictionary
 import structlog
 
 from apps.kit.clock import utc_now
+from apps.kit.metrics import NOTIFICATIONS
 from apps.notifications.domain import (
     Contact,
     Mail,
@@ -25,6 +26,8 @@ from contracts import NotificationFailed, NotificationSent, NotificationSkipped
 
 Outcome: TypeAlias = NotificationSent | NotificationSkipped | NotificationFailed
 
+_RESULTS = {"email": ("sent", "failed"), "sms": ("sent", "failed"), "none": ("skipped",)}
+"""What may come of telling a customer, by channel."""
 _MOST_REFUSALS = 1000
 """That a process remembers, the latest; whatever it has forgotten is tried and refused once more."""
 
@@ -85,6 +88,9 @@ class Notifier:
         log: NotificationLog,
         routes: Mapping[Template, Route] | None = None,
     ) -> None:
+        for channel, results in _RESULTS.items():
+            for result in results:  # as 0: Prometheus sees no increase in what begins at 1
+                NOTIFICATIONS.labels(channel, result)
         self._messages = messages
         self._mailer = mailer
         self._texter = texter
@@ -137,6 +143,8 @@ class Notifier:
             outcome = self._refusals.get((identity, contact)) or await self._try(news, contact, identity)
             if isinstance(outcome, NotificationSent):
                 break
+        if isinstance(outcome, NotificationSkipped):
+            NOTIFICATIONS.labels("none", "skipped").inc()
         return outcome
 
     async def _try(
@@ -152,12 +160,14 @@ class Notifier:
         try:
             await self._hand_over(news, contact, identity)
         except MessageRefusedError as refusal:
+            NOTIFICATIONS.labels(contact.channel, "failed").inc()
             log.warning("refused", channel=contact.channel, reason=str(refusal))
             failed = NotificationFailed(**told, reason=str(refusal), failed_at=utc_now())
             while len(self._refusals) >= _MOST_REFUSALS:
                 del self._refusals[next(iter(self._refusals))]
             self._refusals[identity, contact] = failed
             return failed
+        NOTIFICATIONS.labels(contact.channel, "sent").inc()
         return NotificationSent(**told, sent_at=utc_now())
 
     async def _hand_over(self, news: News, contact: Contact, identity: UUID) -> None:

@@ -1,16 +1,16 @@
 """The log of what customers were told, in MongoDB: one entry per order and template."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from odmantic import AIOEngine, Field, Model
+from odmantic import Field, Model
 from pydantic import AwareDatetime
 from pymongo import ReplaceOne
 from pymongo.errors import BulkWriteError
 
 from apps.kit.batching import GroupCommit
-from apps.kit.mongo import is_duplicate_key
+from apps.kit.mongo import Database, is_duplicate_key
 from apps.notifications.application import Outcome, lacked_contact
 from contracts import NotificationFailed, NotificationSent, NotificationSkipped
 
@@ -38,17 +38,24 @@ _OUTCOMES: tuple[type[Outcome], ...] = (NotificationSent, NotificationSkipped, N
 class MongoNotificationLog:
     """The log over MongoDB: concurrent entries share one insert."""
 
-    def __init__(self, engine: AIOEngine) -> None:
-        self._engine = engine
-        self._notifications = engine.get_collection(Notification)
-        self._entries = GroupCommit(self._record_group)
+    def __init__(self, database: Database) -> None:
+        self._notifications = database.collection(Notification)
+        self._questions = GroupCommit("known-notifications", self._find_group)
+        self._entries = GroupCommit("notifications", self._record_group)
 
     async def find(self, notification_id: UUID) -> Outcome | None:
-        document = await self._notifications.find_one({"_id": notification_id})
-        return document and _outcome(document)
+        return await self._questions.add(notification_id)
 
     async def record(self, outcome: Outcome) -> Outcome:
         return await self._entries.add(outcome)
+
+    async def _find_group(self, ids: Sequence[UUID]) -> Sequence[Outcome | None]:
+        kept = await self._kept(ids)
+        return [kept.get(notification_id) for notification_id in ids]
+
+    async def _kept(self, ids: Sequence[UUID]) -> Mapping[UUID, Outcome]:
+        found = self._notifications.find({"_id": {"$in": list(ids)}})
+        return {document["_id"]: _outcome(document) async for document in found}
 
     async def _record_group(self, outcomes: Sequence[Outcome]) -> Sequence[Outcome]:
         try:
@@ -61,10 +68,7 @@ class MongoNotificationLog:
             # An entry that is there already stays as it is, unless there was no way to the customer.
             await self._replace_those_without_contact(outcomes)
             ids = [outcome.notification_id for outcome in outcomes]
-            kept = {
-                document["_id"]: _outcome(document)
-                async for document in self._notifications.find({"_id": {"$in": ids}})
-            }
+            kept = await self._kept(ids)
             return [kept[notification_id] for notification_id in ids]
         return outcomes
 
@@ -79,6 +83,21 @@ class MongoNotificationLog:
         ]
         if replacements:
             await self._notifications.bulk_write(replacements, ordered=False)
+
+
+class MongoNotices:
+    """What customers were told, for who only looks."""
+
+    def __init__(self, database: Database) -> None:
+        self._notifications = database.collection(Notification)
+
+    async def of_order(self, order_id: UUID) -> Sequence[Outcome]:
+        """All that was told of an order, or could not be, the earliest first."""
+        found = self._notifications.find({"order_id": order_id})
+        return sorted(
+            [_outcome(document) async for document in found],
+            key=lambda outcome: (outcome.occurred_at, outcome.template),
+        )
 
 
 def _outcome(document: dict[str, Any]) -> Outcome:

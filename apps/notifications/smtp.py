@@ -24,10 +24,12 @@ from aiosmtplib import (
     SMTPStatus,
     SMTPTimeoutError,
 )
+from opentelemetry.trace import SpanKind
 
 from apps.kit.clock import utc_now
 from apps.kit.errors import DependencyUnavailable
 from apps.kit.settings import Settings
+from apps.kit.tracing import span
 from apps.notifications.domain import Mail, MessageRefusedError
 
 _POLICY = email.policy.SMTP.clone(cte_type="7bit")  # every server takes it, also one without 8BITMIME
@@ -60,6 +62,12 @@ class MailUnanswered(Exception):  # noqa: N818 (as above)
     """Whether the server took this mail is unknown: it may get it again, a few times."""
 
 
+class MailServerUnavailable(DependencyUnavailable):
+    """The mail server is out of reach, or takes no mail at all now."""
+
+    dependency = "smtp"
+
+
 class SmtpMailer:
     """Posts mails one after the other and connects when there is one to post.
 
@@ -80,6 +88,11 @@ class SmtpMailer:
             start_tls=settings.smtp_security == "starttls",
             timeout=_TIMEOUT_SECONDS,
         )
+        self._server: dict[str, str | int] = {
+            "network.protocol.name": "smtp",
+            "server.address": settings.smtp_host,
+            "server.port": settings.smtp_port,
+        }
         self._turn = asyncio.Lock()
         self._pause_seconds = 1 / settings.mails_per_second if settings.mails_per_second else 0.0
         self._next_at = 0.0
@@ -101,7 +114,8 @@ class SmtpMailer:
         async with self._turn:
             await self._keep_to_the_rate()
             try:
-                await self._post(message, recipient)
+                with span("SMTP send", SpanKind.CLIENT, self._server):
+                    await self._post(message, recipient)
             except (SMTPException, OSError) as error:
                 # The cause quotes the recipient, so it must not travel along into a log.
                 raise self._failure(error) from None
@@ -175,7 +189,7 @@ class SmtpMailer:
                 return self._unavailable(f"is out of reach: {error}")
 
     def _unavailable(self, what: str) -> DependencyUnavailable:
-        return DependencyUnavailable(f"Mail server {self._client.hostname}:{self._client.port} {what}")
+        return MailServerUnavailable(f"Mail server {self._client.hostname}:{self._client.port} {what}")
 
 
 class _Client(SMTP):

@@ -7,6 +7,7 @@ import httpx
 
 from apps.kit.errors import DependencyUnavailable
 from apps.kit.settings import Settings
+from apps.kit.tracing.http import answered, sent_request
 from apps.notifications.domain import MessageRefusedError
 
 _TIMEOUT_SECONDS = 20
@@ -55,6 +56,12 @@ class TextDeferred(Exception):  # noqa: N818 (as above)
     """Whether the provider took this text is unknown, or nobody foresaw its answer: try it a few times."""
 
 
+class SmsProviderUnavailable(DependencyUnavailable):
+    """The SMS provider is out of reach, or takes no text at all now."""
+
+    dependency = "sms"
+
+
 class TwilioTexter:
     """Hands texts over, to be queued by the provider.
 
@@ -91,7 +98,11 @@ class TwilioTexter:
             DependencyUnavailable: the provider is out of reach, or takes no text at all now.
         """
         try:
-            answer = await self._client.post(self._path, data={"To": number, "Body": text, **self._sender})
+            with sent_request("POST", str(self._client.base_url)) as request:
+                answer = await self._client.post(
+                    self._path, data={"To": number, "Body": text, **self._sender}
+                )
+                answered(request, answer.status_code)
         except _UNSURE as error:
             raise TextDeferred(f"The SMS provider did not answer: {type(error).__name__}") from None
         except httpx.TransportError as error:
@@ -110,7 +121,7 @@ class TwilioTexter:
         raise TextDeferred(f"The SMS provider answers {answer.status_code}, code {code}")
 
     def _unavailable(self, what: str) -> DependencyUnavailable:
-        return DependencyUnavailable(f"SMS provider {self._client.base_url.host} {what}")
+        return SmsProviderUnavailable(f"SMS provider {self._client.base_url.host} {what}")
 
 
 def _code_of(answer: httpx.Response) -> int:

@@ -12,6 +12,7 @@ from apps.kit.topology import EVENTS, inbox
 from apps.kit.worker import worker
 from apps.orders import application
 from apps.orders.mongo import DOCUMENTS, MongoOrderBook
+from apps.orders.progress import begin_counting
 from contracts import (
     DeadLetterClosed,
     DeadLetterOpened,
@@ -31,8 +32,9 @@ ReadModel = Annotated[application.ReadModel, Context("read_model")]
 
 @asynccontextmanager
 async def adapters() -> AsyncIterator[Mapping[str, Any]]:
-    async with open_database("orders", *DOCUMENTS) as engine:
-        yield {"database": engine, "read_model": MongoOrderBook(engine)}
+    begin_counting()
+    async with open_database("orders", *DOCUMENTS) as database:
+        yield {"database": database, "read_model": MongoOrderBook(database)}
 
 
 broker = EventBroker("orders")

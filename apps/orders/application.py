@@ -23,6 +23,8 @@ class AcceptedOrder:
     """SHA-256 of the request."""
     client: str | None = None
     """The client that the caller's key is bound to, and whose order it is."""
+    trace: dict[str, str] | None = None
+    """The headers of the request's trace, in which it is published whenever that succeeds."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,10 @@ class OrderFilter:
     reference: str | None = None
     client: str | None = None
     """The client whose key placed it."""
+    since: datetime | None = None
+    """When Orderflow first knew of it: then, or later."""
+    until: datetime | None = None
+    """Before that."""
 
 
 @runtime_checkable

@@ -26,6 +26,8 @@ class Outbox:
     """The field that tells when the relay may publish it; absent once it is published."""
     claim: str
     """The field that marks those that a relay has claimed together."""
+    trace: str
+    """The field that holds the trace of the request that it was accepted with."""
     index: str
 
     @property
@@ -39,12 +41,15 @@ class Outbox:
         return {self.publish_at: "", self.claim: ""}
 
 
-PLACED = Outbox(OrderCreated, "recorded_at", "publish_at", "claim", "unpublished_orders_oldest_first")
+PLACED = Outbox(
+    OrderCreated, "recorded_at", "publish_at", "claim", "trace", "unpublished_orders_oldest_first"
+)
 CANCELLED = Outbox(
     OrderCancelled,
     "cancellation.cancelled_at",
     "cancel_publish_at",
     "cancel_claim",
+    "cancel_trace",
     "unpublished_cancellations_oldest_first",
 )
 OUTBOXES = (PLACED, CANCELLED)
@@ -97,9 +102,12 @@ class Order(Model):
     """When the relay may publish the order; absent once RabbitMQ has confirmed it, or it came back."""
     claim: UUID | None = None
     """Marks the orders that a relay has claimed together."""
+    trace: dict[str, str] | None = None
+    """The headers of the trace in which it was accepted; absent if it came over RabbitMQ."""
     cancel_publish_at: AwareDatetime | None = None
     cancel_claim: UUID | None = None
-    """As `publish_at` and `claim`, for the cancellation."""
+    cancel_trace: dict[str, str] | None = None
+    """As `publish_at`, `claim` and `trace`, for the cancellation."""
 
     model_config = {
         "collection": "orders",
@@ -180,8 +188,15 @@ class Order(Model):
         return [event for event in (self.created, self.cancelled) if event is not None]
 
 
-def update_of(event: Event, now: datetime) -> UpdateOne:
-    """An upsert that leaves the same document whatever came before it or comes after."""
+def update_of(event: Event, now: datetime, *, if_new: bool = False) -> UpdateOne:
+    """An upsert that leaves the same document whatever came before it or comes after.
+
+    Args:
+        event: what was heard.
+        now: when.
+        if_new: refuse to repeat it, by a duplicate key: what was heard before matches no document, and an
+            order of that id is there.
+    """
     effect = effect_of(event)
     entry = f"events.{event.event_id}"
     update: dict[str, dict[str, Any]] = {
@@ -207,26 +222,32 @@ def update_of(event: Event, now: datetime) -> UpdateOne:
             done |= outbox.published
     if done:
         update["$unset"] = done
-    return UpdateOne({"_id": UUID(event.correlation_id)}, update, upsert=True)
+    unheard = {entry: {"$exists": False}} if if_new else {}
+    return UpdateOne({"_id": UUID(event.correlation_id), **unheard}, update, upsert=True)
 
 
-def received(order: AcceptedOrder) -> Order:
-    """The document of an order that the ingress has taken and nobody has announced yet."""
+def received(order: AcceptedOrder) -> dict[str, Any]:
+    """The document of an order that the ingress has taken and nobody has announced yet.
+
+    Made by hand: an `Order` would check what the contract has checked, at ten times the cost. What is not
+    known yet stays absent, since a null would be the least of all, and so the earliest.
+    """
     event = order.event
-    return Order(
-        id=event.order_id,
-        rank=Status.RECEIVED.rank,
-        recorded_at=event.placed_at,
-        changed_at=event.placed_at,
-        awaits=dict.fromkeys(FROM_THE_START, True),
-        content=event.model_dump(mode="json", exclude={"order_id", "reference"}),
-        reference=event.reference,
-        customer_id=event.customer.id,
-        client=order.client,
-        idempotency_key=order.idempotency_key,
-        fingerprint=order.fingerprint,
-        publish_at=order.publish_at,
-    )
+    return {
+        "_id": event.order_id,
+        "rank": Status.RECEIVED.rank,
+        "recorded_at": event.placed_at,
+        "changed_at": event.placed_at,
+        "awaits": dict.fromkeys(FROM_THE_START, True),
+        "content": event.model_dump(mode="json", exclude={"order_id", "reference"}),
+        "reference": event.reference,
+        "customer_id": event.customer.id,
+        "client": order.client,
+        "idempotency_key": order.idempotency_key,
+        "fingerprint": order.fingerprint,
+        "publish_at": order.publish_at,
+        "trace": order.trace,
+    }
 
 
 def accepted(document: dict[str, Any]) -> AcceptedOrder:

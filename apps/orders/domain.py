@@ -23,6 +23,8 @@ from contracts import (
     OrderValidated,
 )
 
+_Told = NotificationSent | NotificationSkipped | NotificationFailed
+
 
 class Status(StrEnum):
     """Where an order is; later members win over earlier ones, whichever event arrives first."""
@@ -102,6 +104,28 @@ class Effect:
     """Of several that were told of one order, the earliest counts."""
     detail: str | None = None
     """What the timeline tells of the event besides its name."""
+
+
+_MILESTONES: Mapping[type[Event], Status] = {
+    OrderCreated: Status.CREATED,
+    OrderValidated: Status.VALIDATED,
+    OrderRejected: Status.REJECTED,
+    InvoiceIssued: Status.INVOICED,
+    NotificationSent: Status.NOTIFIED,
+    NotificationSkipped: Status.UNREACHABLE,
+    NotificationFailed: Status.UNREACHABLE,
+    OrderCancelled: Status.CANCELLED,
+}
+
+
+def milestone(event: Event) -> Status | None:
+    """The status that an order reaches by this event and by no other; each order has at most one such event.
+
+    Messages about a rejection or a cancellation lead to no status: whoever got one is told of that.
+    """
+    if isinstance(event, _Told) and event.template != "invoice-issued":
+        return None
+    return _MILESTONES.get(type(event))
 
 
 @singledispatch
@@ -207,7 +231,7 @@ def _invoiced_order_facts(event: Invoice) -> dict[str, Any]:
     }
 
 
-def _told_facts(event: NotificationSent | NotificationSkipped | NotificationFailed) -> dict[str, Any]:
+def _told_facts(event: _Told) -> dict[str, Any]:
     """That all was done to tell the customer, also if it was in vain, or the shop does not want it."""
     return {_TOLD[event.template]: True} if event.template in _TOLD else {}
 

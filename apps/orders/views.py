@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from apps.kit.paging import Position
 from apps.orders.document import Order
 from apps.orders.domain import Status, Step
-from contracts import OrderContent, OrderLine, RejectionReason
+from contracts import OrderContent, OrderCreated, OrderLine, RejectionReason
 from contracts.amounts import Money
 from contracts.orders import EXAMPLE_CONTENT, EXAMPLE_ORDER_ID, CancellationReason
 
@@ -39,6 +39,14 @@ class NewOrder(OrderContent):
     def completed(self) -> OrderContent:
         """The order with its total."""
         return OrderContent.of(self)
+
+    def placed(self, order_id: UUID, placed_at: datetime) -> OrderCreated:
+        """The event that announces it; what is valid here is valid there, and not looked at again."""
+        return OrderCreated.model_construct(
+            **{name: getattr(self, name) for name in OrderContent.model_fields},
+            order_id=order_id,
+            placed_at=placed_at,
+        )
 
 
 class Accepted(BaseModel):

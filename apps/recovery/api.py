@@ -118,7 +118,7 @@ async def no_dead_letter() -> None:
 @router.get("/{dead_letter_id}", summary="One dead letter with its body", responses=_NOT_FOUND)
 async def show_dead_letter(dead_letter_id: UUID, archive: Archive) -> DeadLetterView:
     """The message as it was sent, why it died, and what was done about it."""
-    letter = await _find(archive, dead_letter_id)
+    letter = await find_letter(archive, dead_letter_id)
     return DeadLetterView.of_body(letter, await archive.body_of(letter))
 
 
@@ -130,7 +130,7 @@ async def show_dead_letter(dead_letter_id: UUID, archive: Archive) -> DeadLetter
 )
 async def download_body(dead_letter_id: UUID, archive: Archive) -> Response:
     """Whatever it says that it is, it is handed out as plain bytes, so that no browser runs it."""
-    body = await archive.body_of(await _find(archive, dead_letter_id))
+    body = await archive.body_of(await find_letter(archive, dead_letter_id))
     headers = {"Content-Disposition": "attachment", "X-Content-Type-Options": "nosniff"}
     return Response(body, media_type="application/octet-stream", headers=headers)
 
@@ -188,7 +188,7 @@ async def replay_one(
     """Send the original to the queue it came from, its attempts counted anew, its ids and headers kept."""
     with _problems():
         await repairs.replay(dead_letter_id, actor, repairs.consumers(), force=force)
-    return DeadLetterSummary.of(await _find(archive, dead_letter_id))
+    return DeadLetterSummary.of(await find_letter(archive, dead_letter_id))
 
 
 @router.post(
@@ -202,10 +202,10 @@ async def discard_one(
     """Close it without sending it; it stays in the archive for a while."""
     with _problems():
         await repairs.discard(dead_letter_id, actor, new.reason)
-    return DeadLetterSummary.of(await _find(archive, dead_letter_id))
+    return DeadLetterSummary.of(await find_letter(archive, dead_letter_id))
 
 
-async def _find(archive: MongoLetters, letter_id: UUID) -> DeadLetter:
+async def find_letter(archive: MongoLetters, letter_id: UUID) -> DeadLetter:
     letter = await archive.find(letter_id)
     if letter is None:
         raise ProblemError(404, str(UnknownLetterError(letter_id)))

@@ -8,11 +8,11 @@ from typing import Annotated, Any
 from faststream import Context
 from faststream.rabbit import Channel
 from faststream.rabbit.annotations import RabbitMessage
-from prometheus_client import Counter
 from pymongo.errors import PyMongoError
 from structlog.stdlib import get_logger
 
 from apps.kit.broker import EventBroker
+from apps.kit.metrics import DEAD_LETTERS
 from apps.kit.mongo import open_database
 from apps.kit.topology import DEAD, DEAD_QUEUE, UNROUTED, UNROUTED_QUEUE, outcome
 from apps.kit.worker import worker
@@ -24,16 +24,25 @@ from contracts import DeadLetterOpened
 Archive = Annotated[application.Archive, Context("archive")]
 
 _SWEEP_SECONDS = 3600.0
+_FOUND = {
+    "DeliveryLimitExceeded": ("dead", "crash-loop"),
+    "DeadLettered": ("dead", "unknown"),
+    "Unknown": ("dead", "unknown"),
+    "Unrouted": ("unrouted", "unrouted"),
+}
+"""Queue and reason, for the metrics, of what no worker gave up, by its type of error."""
 
 log = get_logger()
 
 
 @asynccontextmanager
 async def adapters() -> AsyncIterator[Mapping[str, Any]]:
-    async with open_database("recovery", *DOCUMENTS) as engine:
-        archive = MongoArchive(engine)
+    async with open_database("recovery", *DOCUMENTS) as database:
+        for queue, cause in _FOUND.values():  # as 0: Prometheus sees no increase in what begins at 1
+            DEAD_LETTERS.labels(queue, cause)
+        archive = MongoArchive(database)
         sweeper = asyncio.create_task(_sweep(archive))
-        yield {"database": engine, "archive": archive}
+        yield {"database": database, "archive": archive}
         sweeper.cancel()
         with suppress(asyncio.CancelledError):
             await sweeper
@@ -41,12 +50,6 @@ async def adapters() -> AsyncIterator[Mapping[str, Any]]:
 
 broker = EventBroker("recovery")
 app = worker(broker, "Archives what could not be handled, and what no queue wanted.", adapters)
-deaths = Counter(
-    "orderflow_dead_letters",
-    "Dead letters archived, repeats included.",
-    ["source", "queue", "error_type"],
-    registry=broker.registry,
-)
 few = Channel(prefetch_count=10, on_return_raises=True)
 """Dead letters may be as large as messages get, and those in work are all in memory."""
 
@@ -70,7 +73,9 @@ async def on_unrouted(body: bytes, message: RabbitMessage, archive: Archive) -> 
 
 async def _keep(death: Death, archive: application.Archive) -> DeadLetterOpened | None:
     event = await application.keep(death, archive)
-    deaths.labels(death.source, death.queue or "", death.error_type).inc()
+    # What a worker gave up, it has counted itself.
+    if found := _FOUND.get(death.error_type):
+        DEAD_LETTERS.labels(*found).inc()
     return event
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 from uuid import UUID
 
 from apps.recovery.domain import Death, State, occurrence_id
@@ -48,6 +48,14 @@ class Group:
     error_type: str
     reason: str
     sample_id: UUID
+
+
+class Origin(NamedTuple):
+    """Where a letter was found, which decides where a replay of it goes."""
+
+    source: str
+    queue: str | None
+    event_type: str | None
 
 
 @runtime_checkable

@@ -40,6 +40,6 @@ class Consumers:
         async with connection.channel(publisher_confirms=False) as channel:
             try:
                 found = await channel.declare_queue(queue, passive=True, robust=False)
-            except ChannelNotFoundEntity:
+            except (ChannelNotFoundEntity, ValueError):  # the latter of a name that no client could say
                 return None
         return found.declaration_result.consumer_count

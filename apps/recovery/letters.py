@@ -1,31 +1,35 @@
 """Dead letters as operators see them: found, counted, grouped, and changed only as they were read."""
 
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, Literal
 from uuid import UUID
 
-from odmantic import AIOEngine
 from pymongo import ASCENDING, DESCENDING, ReturnDocument
 
 from apps.kit.clock import utc_now
+from apps.kit.mongo import Database, parsed
 from apps.kit.paging import Position
+from apps.kit.readings import LONGEST_READING_MS, MOST_COUNTED
 from apps.kit.settings import get_settings
-from apps.recovery.application import Group, LetterFilter
-from apps.recovery.domain import State
+from apps.recovery.application import Group, LetterFilter, Origin
+from apps.recovery.domain import OPEN_STATES, Source, State
 from apps.recovery.mongo import KEPT_HISTORY, NEWEST_FIRST, BodyPart, DeadLetter, history_entry
+
+_GROUPS_BY = {"largest": ("count", "last_seen_at"), "newest": ("last_seen_at", "count")}
+_HOUR_MS = 3_600_000
 
 
 class MongoLetters:
     """The archive over MongoDB from the operator's side: every repair is a compare-and-set."""
 
-    def __init__(self, engine: AIOEngine) -> None:
-        self._letters = engine.get_collection(DeadLetter)
-        self._parts = engine.get_collection(BodyPart)
+    def __init__(self, database: Database) -> None:
+        self._letters = database.collection(DeadLetter)
+        self._parts = database.collection(BodyPart)
 
     async def find(self, letter_id: UUID) -> DeadLetter | None:
         document = await self._letters.find_one({"_id": letter_id})
-        return document and DeadLetter.model_validate_doc(document)
+        return parsed(DeadLetter, document)
 
     async def body_of(self, letter: DeadLetter) -> bytes:
         """The whole body, also if it is kept in parts."""
@@ -43,8 +47,15 @@ class MongoLetters:
     async def count(self, wanted: LetterFilter, after: Position | None) -> int:
         return await self._letters.count_documents(_query(wanted, after))
 
-    async def groups(self, wanted: LetterFilter, limit: int) -> Sequence[Group]:
-        """Letters that look alike, the largest group first; each with its newest one as the sample."""
+    async def count_open(self) -> int:
+        """How many wait for an operator, counted up to a limit."""
+        is_open = {"state": {"$in": [state.value for state in OPEN_STATES]}}
+        return await self._letters.count_documents(is_open, limit=MOST_COUNTED, maxTimeMS=LONGEST_READING_MS)
+
+    async def groups(
+        self, wanted: LetterFilter, limit: int, *, first: Literal["largest", "newest"] = "largest"
+    ) -> Sequence[Group]:
+        """Letters that look alike, the largest or the newest group first, its newest letter as its sample."""
         facts = ("queue", "event_type", "error_type", "reason")
         pipeline: list[Mapping[str, Any]] = [
             {"$match": _query(wanted, None)},
@@ -60,12 +71,45 @@ class MongoLetters:
                     **{name: {"$first": f"${name}"} for name in facts},
                 }
             },
-            {"$sort": {"count": DESCENDING, "last_seen_at": DESCENDING, "_id": ASCENDING}},
+            {"$sort": {**dict.fromkeys(_GROUPS_BY[first], DESCENDING), "_id": ASCENDING}},
             {"$limit": limit},
         ]
         return [
             Group(fingerprint=document.pop("_id"), **document)
-            async for document in self._letters.aggregate(pipeline, allowDiskUse=True)
+            async for document in await self._letters.aggregate(pipeline, allowDiskUse=True)
+        ]
+
+    async def trend(
+        self, wanted: LetterFilter, fingerprints: Sequence[str], since: datetime, hours: int
+    ) -> Mapping[str, Sequence[int]]:
+        """How many letters of each group died last in each hour since then."""
+        hour = {"$floor": {"$divide": [{"$subtract": ["$opened_at", since]}, _HOUR_MS]}}
+        pipeline: list[Mapping[str, Any]] = [
+            {"$match": {**_query(wanted, None), "opened_at": {"$gte": since}}},
+            {"$group": {"_id": {"group": "$fingerprint", "hour": hour}, "count": {"$sum": 1}}},
+        ]
+        counts = {fingerprint: [0] * hours for fingerprint in fingerprints}
+        async for document in await self._letters.aggregate(pipeline):
+            key = document["_id"]
+            if key["group"] in counts:
+                counts[key["group"]][min(int(key["hour"]), hours - 1)] += document["count"]
+        return counts
+
+    async def origins(self, wanted: LetterFilter, limit: int) -> Sequence[tuple[Origin, int]]:
+        """Where letters were found, and how many in each place, the most first."""
+        place = {name: f"${name}" for name in Origin._fields} | {
+            # What a queue gave up goes back there, whatever it is.
+            "event_type": {"$cond": [{"$eq": ["$source", Source.UNROUTED]}, "$event_type", None]}
+        }
+        pipeline: list[Mapping[str, Any]] = [
+            {"$match": _query(wanted, None)},
+            {"$group": {"_id": place, "count": {"$sum": 1}}},
+            {"$sort": {"count": DESCENDING, "_id": ASCENDING}},
+            {"$limit": limit},
+        ]
+        found = await self._letters.aggregate(pipeline, allowDiskUse=True)
+        return [
+            (Origin(*map(document["_id"].get, Origin._fields)), document["count"]) async for document in found
         ]
 
     async def begin_replay(self, letter: DeadLetter, actor: str, detail: str) -> DeadLetter | None:
@@ -107,7 +151,7 @@ class MongoLetters:
             update,
             return_document=ReturnDocument.AFTER,
         )
-        return document and DeadLetter.model_validate_doc(document)
+        return parsed(DeadLetter, document)
 
 
 def _query(wanted: LetterFilter, after: Position | None) -> dict[str, Any]:

@@ -5,14 +5,14 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from odmantic import AIOEngine, Field, Model
+from odmantic import Field, Model
 from pydantic import AwareDatetime
 from pymongo import ASCENDING, DESCENDING, IndexModel, UpdateOne
 from pymongo.errors import BulkWriteError
 
 from apps.kit.batching import GroupCommit
 from apps.kit.clock import utc_now
-from apps.kit.mongo import is_duplicate_key
+from apps.kit.mongo import Database, is_duplicate_key
 from apps.recovery.domain import Death, State
 
 _PART_BYTES = 8 * 1024 * 1024
@@ -93,10 +93,10 @@ DOCUMENTS = (DeadLetter, BodyPart)
 class MongoArchive:
     """What the worker writes: concurrent deaths share one write, and a repeat changes nothing."""
 
-    def __init__(self, engine: AIOEngine) -> None:
-        self._letters = engine.get_collection(DeadLetter)
-        self._parts = engine.get_collection(BodyPart)
-        self._deaths = GroupCommit(self._keep_group)
+    def __init__(self, database: Database) -> None:
+        self._letters = database.collection(DeadLetter)
+        self._parts = database.collection(BodyPart)
+        self._deaths = GroupCommit("dead-letters", self._keep_group)
 
     async def keep(self, death: Death) -> datetime | None:
         """Store a death; returns when it was first stored, or None if its end is announced already.

@@ -3,16 +3,15 @@
 from typing import Literal
 from uuid import UUID
 
-from faststream.rabbit import RabbitExchange
 from structlog.stdlib import get_logger
 
 from apps.kit.broker import EventBroker
 from apps.kit.clock import utc_now
 from apps.kit.publishing import Undeliverable, publish, publish_message
-from apps.kit.topology import EVENTS, REPLAY
 from apps.recovery import messages
 from apps.recovery.consumers import Consumers
-from apps.recovery.domain import Source, State, concerns_order, occurrence_id
+from apps.recovery.destinations import destination_of, origin_of
+from apps.recovery.domain import State, concerns_order, occurrence_id
 from apps.recovery.letters import MongoLetters
 from apps.recovery.mongo import DeadLetter
 from contracts import DeadLetterClosed
@@ -59,7 +58,10 @@ class Repair:
         letter = await self._find(letter_id)
         if not force:
             _require_open(letter)
-        exchange, routing_key = await _destination(letter, consumers, force=force)
+        destination = await destination_of(origin_of(letter), consumers)
+        if refusal := destination.refusal(force=force):
+            raise RefusedError(refusal)
+        routing_key = destination.routing_key
         body = await self._letters.body_of(letter)
         detail = f"to {routing_key}, forced" if force else f"to {routing_key}"
         taken = await self._letters.begin_replay(letter, actor, detail)
@@ -67,7 +69,7 @@ class Repair:
             raise RefusedError(_RACE)
         try:
             message = messages.replay(taken, body)
-            await publish_message(self._broker, message, exchange, routing_key)
+            await publish_message(self._broker, message, destination.exchange, routing_key)
         except Undeliverable as error:
             await self._letters.take_back(taken, actor, str(error))
             raise RefusedError(f"nothing leads to the queue {routing_key}") from error
@@ -113,23 +115,13 @@ class Repair:
             await publish(self._broker, ended)
 
 
+def why_closed(letter: DeadLetter) -> str | None:
+    """What has been done about a letter; None while it waits for an operator."""
+    if State(letter.state).is_open:
+        return None
+    return f"it is {letter.state} since {letter.closed_at:%Y-%m-%d %H:%M:%S} UTC"
+
+
 def _require_open(letter: DeadLetter) -> None:
-    if not State(letter.state).is_open:
-        raise RefusedError(f"it is {letter.state} since {letter.closed_at:%Y-%m-%d %H:%M:%S} UTC")
-
-
-async def _destination(
-    letter: DeadLetter, consumers: Consumers, *, force: bool
-) -> tuple[RabbitExchange, str]:
-    """The exchange and the routing key that lead to where the letter came from, and nowhere else."""
-    if letter.source == Source.UNROUTED:
-        # If still no queue is bound, the alternate exchange brings it back, and it is open again.
-        return EVENTS, letter.event_type or ""
-    if letter.queue is None:
-        raise RefusedError("it does not say which queue it came from")
-    count = await consumers.of(letter.queue)
-    if count is None:
-        raise RefusedError(f"there is no queue {letter.queue}")
-    if count == 0 and not force:
-        raise RefusedError(f"nobody consumes {letter.queue} now; forced, it would wait there")
-    return REPLAY, letter.queue
+    if closed := why_closed(letter):
+        raise RefusedError(closed)

@@ -20,8 +20,8 @@ Warehouse = Annotated[application.Warehouse, Context("warehouse")]
 
 @asynccontextmanager
 async def adapters() -> AsyncIterator[Mapping[str, Any]]:
-    async with open_database("stock", *DOCUMENTS) as engine:
-        yield {"database": engine, "warehouse": MongoWarehouse(engine)}
+    async with open_database("stock", *DOCUMENTS) as database:
+        yield {"database": database, "warehouse": MongoWarehouse(database)}
 
 
 broker = EventBroker("stock")

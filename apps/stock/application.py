@@ -57,7 +57,11 @@ class Warehouse(Protocol):
 
 async def decide(order: OrderCreated, warehouse: Warehouse) -> OrderValidated | OrderRejected:
     """Reserve what the order wants and say what came of it; the same for every repeat."""
-    decision = await warehouse.reserve(order)
+    return outcome_of(order, await warehouse.reserve(order))
+
+
+def outcome_of(order: OrderCreated, decision: Decision) -> OrderValidated | OrderRejected:
+    """What is announced of a decision about an order."""
     if decision.reasons:
         return OrderRejected(
             order_id=order.order_id,

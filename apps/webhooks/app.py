@@ -5,7 +5,6 @@ from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 from faststream import Context
-from prometheus_client import Counter
 
 from apps.kit.broker import EventBroker
 from apps.kit.mongo import open_database
@@ -39,17 +38,17 @@ Outbox = Annotated[application.Outbox, Context("outbox")]
 @asynccontextmanager
 async def adapters() -> AsyncIterator[Mapping[str, Any]]:
     async with (
-        open_database("webhooks", *DOCUMENTS) as engine,
+        open_database("webhooks", *DOCUMENTS) as database,
         Sender(Destinations.of_settings()) as sender,
     ):
-        outbox = MongoOutbox(engine)
+        outbox = MongoOutbox(database)
 
         async def announce(event: Event) -> None:
             await publish(broker, event)
 
-        deliverer = Deliverer(outbox, MongoCondition(engine), sender, announce, attempts)
+        deliverer = Deliverer(outbox, MongoCondition(database), sender, announce)
         async with deliverer.running():
-            yield {"database": engine, "outbox": outbox, "deliverer": deliverer}
+            yield {"database": database, "outbox": outbox, "deliverer": deliverer}
 
 
 async def stop_claiming() -> None:
@@ -64,12 +63,6 @@ app = worker(
     "Delivers events to customers' systems over HTTP, signed.",
     adapters,
     on_stop=[stop_claiming],
-)
-attempts = Counter(
-    "orderflow_webhook_attempts",
-    "Attempts at webhook deliveries.",
-    ["outcome"],
-    registry=broker.registry,
 )
 broker.publisher(**outcome(WebhookEndpointDisabled))
 

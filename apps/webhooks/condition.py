@@ -5,10 +5,10 @@ from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
-from odmantic import AIOEngine
 from pymongo import ReturnDocument
 
 from apps.kit.clock import utc_now
+from apps.kit.mongo import Database
 from apps.kit.settings import get_settings
 from apps.webhooks.domain import Attempt, longest_silence
 from apps.webhooks.mongo import Endpoint
@@ -18,8 +18,8 @@ from contracts import DisabledReason, WebhookEndpointDisabled
 class MongoCondition:
     """The condition of each endpoint over MongoDB; its document is the outbox of its announcements."""
 
-    def __init__(self, engine: AIOEngine) -> None:
-        self._endpoints = engine.get_collection(Endpoint)
+    def __init__(self, database: Database) -> None:
+        self._endpoints = database.collection(Endpoint)
 
     async def succeeded(self, endpoint: Endpoint) -> None:
         """The endpoint has taken something."""

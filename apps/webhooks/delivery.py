@@ -9,13 +9,14 @@ from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from uuid import UUID
 
-from prometheus_client import Counter as Metric
 from pymongo.errors import PyMongoError
 from structlog.stdlib import get_logger
 
 from apps.kit.clock import utc_now
+from apps.kit.metrics import WEBHOOK_ATTEMPTS
 from apps.kit.publishing import Publish, PublishFailed
 from apps.kit.settings import get_settings
+from apps.kit.tracing import continued
 from apps.webhooks.condition import MongoCondition
 from apps.webhooks.domain import Attempt, State, next_attempt_at
 from apps.webhooks.mongo import Delivery, Endpoint, MongoOutbox
@@ -37,14 +38,14 @@ class Deliverer:
         condition: MongoCondition,
         sender: Sender,
         publish: Publish,
-        attempts: Metric,
     ) -> None:
+        for outcome in ("delivered", "failed"):  # as 0: Prometheus sees no increase in what begins at 1
+            WEBHOOK_ATTEMPTS.labels(outcome)
         settings = get_settings()
         self._outbox = outbox
         self._condition = condition
         self._sender = sender
         self._publish = publish
-        self._attempts = attempts
         self._most = settings.webhook_concurrency
         self._most_to_others = self._most - self._most // 4
         self._most_per_endpoint = settings.webhook_concurrency_per_endpoint
@@ -139,6 +140,10 @@ class Deliverer:
         task.add_done_callback(ended)
 
     async def _attempt(self, delivery: Delivery) -> None:
+        with continued(delivery.trace):
+            await self._attempt_in_trace(delivery)
+
+    async def _attempt_in_trace(self, delivery: Delivery) -> None:
         try:
             endpoint = await self._outbox.endpoint(delivery.endpoint_id)
             if endpoint is None or not endpoint.enabled:
@@ -174,7 +179,7 @@ class Deliverer:
             due_at = next_attempt_at(tries, self._delays_seconds, attempt, spread)
             state = State.FAILED if is_disabled or due_at is None else State.PENDING
         await self._outbox.finish(delivery, attempt, state, due_at)
-        self._attempts.labels("delivered" if attempt.is_success else "failed").inc()
+        WEBHOOK_ATTEMPTS.labels("delivered" if attempt.is_success else "failed").inc()
         log.info(
             "attempted",
             delivery_id=str(delivery.id),

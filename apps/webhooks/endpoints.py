@@ -1,19 +1,24 @@
 """Endpoints and the log of their deliveries, as those see them who manage webhooks."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 from uuid import UUID, uuid4
 
-from odmantic import AIOEngine
 from pymongo import ASCENDING, ReturnDocument
 
 from apps.kit.clock import utc_now
-from apps.webhooks.domain import TEST_TOPIC, State, payload
+from apps.kit.mongo import Database, parsed
+from apps.webhooks.domain import TEST_TOPIC, State, delivery_id, payload
 from apps.webhooks.mongo import NEWEST_FIRST, Delivery, Endpoint, new_delivery
 from apps.webhooks.signing import first_secret, new_secret, rotated
 
 MOST_ENDPOINTS = 200
 """Each event is compared with each of them."""
+_IN_STATE: dict[str, dict[str, Any]] = {
+    "enabled": {"enabled": True, "failing_since": None},
+    "failing": {"enabled": True, "failing_since": {"$ne": None}},
+    "disabled": {"enabled": False},
+}
 
 
 class TooManyEndpointsError(Exception):
@@ -40,9 +45,9 @@ class EndpointDisabledError(Exception):
 class MongoEndpoints:
     """What can be done with endpoints and deliveries over MongoDB."""
 
-    def __init__(self, engine: AIOEngine) -> None:
-        self._endpoints = engine.get_collection(Endpoint)
-        self._deliveries = engine.get_collection(Delivery)
+    def __init__(self, database: Database) -> None:
+        self._endpoints = database.collection(Endpoint)
+        self._deliveries = database.collection(Delivery)
 
     async def add(
         self, url: str, event_types: Sequence[str], description: str | None
@@ -72,9 +77,13 @@ class MongoEndpoints:
         found = self._endpoints.find().sort([("created_at", ASCENDING), ("_id", ASCENDING)])
         return [Endpoint.model_validate_doc(document) async for document in found]
 
+    async def count(self, state: str) -> int:
+        """How many are `enabled` and answer, `failing` and still tried, or `disabled`."""
+        return await self._endpoints.count_documents(_IN_STATE[state])
+
     async def find(self, endpoint_id: UUID) -> Endpoint | None:
         document = await self._endpoints.find_one({"_id": endpoint_id})
-        return document and Endpoint.model_validate_doc(document)
+        return parsed(Endpoint, document)
 
     async def change(self, endpoint_id: UUID, changes: Mapping[str, Any]) -> Endpoint | None:
         """Change some fields; None if there is no such endpoint.
@@ -92,7 +101,7 @@ class MongoEndpoints:
         document = await self._endpoints.find_one_and_update(
             {"_id": endpoint_id}, {"$set": changes}, return_document=ReturnDocument.AFTER
         )
-        return document and Endpoint.model_validate_doc(document)
+        return parsed(Endpoint, document)
 
     async def delete(self, endpoint_id: UUID) -> bool:
         """Delete an endpoint; what still waits for it ends as failed. False if there is none."""
@@ -146,7 +155,17 @@ class MongoEndpoints:
 
     async def delivery(self, delivery_id: UUID) -> Delivery | None:
         document = await self._deliveries.find_one({"_id": delivery_id})
-        return document and Delivery.model_validate_doc(document)
+        return parsed(Delivery, document)
+
+    async def deliveries_of(
+        self, event_ids: Collection[UUID], endpoints: Sequence[Endpoint]
+    ) -> Sequence[Delivery]:
+        """What these events became for these endpoints, the oldest first."""
+        # By their own ids, which follow from both: no other index leads from events to them.
+        ids = [delivery_id(endpoint.id, event_id) for endpoint in endpoints for event_id in event_ids]
+        found = self._deliveries.find({"_id": {"$in": ids}}, {"body": 0})
+        deliveries = [Delivery.model_validate_doc({**document, "body": b""}) async for document in found]
+        return sorted(deliveries, key=lambda delivery: (delivery.created_at, delivery.id))
 
     async def resend(self, delivery: Delivery) -> Delivery:
         """Make a delivery due at once, its schedule anew; one that is under way just goes on.

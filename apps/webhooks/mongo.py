@@ -6,15 +6,16 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-from odmantic import AIOEngine, Field, Model
+from odmantic import Field, Model
 from pydantic import AwareDatetime
 from pymongo import ASCENDING, DESCENDING, IndexModel, ReturnDocument
 from pymongo.errors import BulkWriteError
 
 from apps.kit.batching import GroupCommit
 from apps.kit.clock import utc_now
-from apps.kit.mongo import is_duplicate_key
+from apps.kit.mongo import Database, is_duplicate_key, parsed
 from apps.kit.settings import get_settings
+from apps.kit.tracing import carried
 from apps.webhooks.domain import Attempt, State, body_of, delivery_id, wants
 from contracts import Event
 
@@ -59,6 +60,8 @@ class Delivery(Model):
     event_type: str
     body: bytes
     """Made once, so that each attempt sends and signs the same bytes."""
+    trace: dict[str, str] = {}
+    """The headers of the trace that every attempt belongs to; none if it came without one."""
     state: str
     due_at: AwareDatetime
     """When to try next; while an attempt is under way, when it counts as lost."""
@@ -88,8 +91,10 @@ class Delivery(Model):
 DOCUMENTS = (Endpoint, Delivery)
 
 
-def new_delivery(endpoint_id: UUID, webhook_id: UUID, event_type: str, body: bytes) -> Delivery:
-    """A delivery that is due at once."""
+def new_delivery(
+    endpoint_id: UUID, webhook_id: UUID, event_type: str, body: bytes, trace: dict[str, str] | None = None
+) -> Delivery:
+    """A delivery that is due at once, in the present trace unless another is given."""
     now = utc_now()
     return Delivery(
         id=delivery_id(endpoint_id, webhook_id),
@@ -97,6 +102,7 @@ def new_delivery(endpoint_id: UUID, webhook_id: UUID, event_type: str, body: byt
         webhook_id=str(webhook_id),
         event_type=event_type,
         body=body,
+        trace=carried() if trace is None else trace,
         state=State.PENDING,
         due_at=now,
         created_at=now,
@@ -106,25 +112,25 @@ def new_delivery(endpoint_id: UUID, webhook_id: UUID, event_type: str, body: byt
 class MongoOutbox:
     """The deliveries from the worker's side: concurrent events share one write, attempts are leased."""
 
-    def __init__(self, engine: AIOEngine) -> None:
-        self._endpoints = engine.get_collection(Endpoint)
-        self._deliveries = engine.get_collection(Delivery)
-        self._events = GroupCommit(self._add_group, _LARGEST_GROUP)
+    def __init__(self, database: Database) -> None:
+        self._endpoints = database.collection(Endpoint)
+        self._deliveries = database.collection(Delivery)
+        self._events = GroupCommit("deliveries", self._add_group, _LARGEST_GROUP)
 
     async def add(self, event: Event) -> None:
-        await self._events.add(event)
+        await self._events.add((event, carried()))
 
-    async def _add_group(self, events: Sequence[Event]) -> Sequence[None]:
+    async def _add_group(self, events: Sequence[tuple[Event, dict[str, str]]]) -> Sequence[None]:
         # Also for those that were disabled for their failures: there it ends as failed, and can be resent.
         receiving = {"$or": [{"enabled": True}, {"disabled_at": {"$ne": None}}]}
         endpoints = await self._endpoints.find(receiving, {"event_types": 1}).to_list(None)
         # By id, since one group may hold the same event twice.
         fresh: dict[UUID, dict[str, Any]] = {}
-        for event in events:
+        for event, trace in events:
             if wanted_by := [one["_id"] for one in endpoints if wants(one["event_types"], event.topic)]:
                 body = body_of(event)
                 for endpoint_id in wanted_by:
-                    delivery = new_delivery(endpoint_id, event.event_id, event.topic, body)
+                    delivery = new_delivery(endpoint_id, event.event_id, event.topic, body, trace)
                     fresh[delivery.id] = delivery.model_dump_doc()
                     await asyncio.sleep(0)  # there may be two hundred, and others wait
         if fresh:
@@ -165,11 +171,11 @@ class MongoOutbox:
             sort=[("endpoint_id", ASCENDING), ("due_at", ASCENDING)],
             return_document=ReturnDocument.AFTER,
         )
-        return document and Delivery.model_validate_doc(document)
+        return parsed(Delivery, document)
 
     async def endpoint(self, endpoint_id: UUID) -> Endpoint | None:
         document = await self._endpoints.find_one({"_id": endpoint_id})
-        return document and Endpoint.model_validate_doc(document)
+        return parsed(Endpoint, document)
 
     async def finish(self, delivery: Delivery, attempt: Attempt, state: State, due_at: Any = None) -> None:
         """Note an attempt, and what follows: an end, or the time of the next one."""

@@ -10,6 +10,7 @@ import httpcore
 
 from apps.kit.clock import utc_now
 from apps.kit.settings import get_settings
+from apps.kit.tracing.http import answered, sent_request
 from apps.webhooks.destinations import Destinations
 from apps.webhooks.domain import Attempt
 from apps.webhooks.network import ForbiddenDestinationError, GuardedNetwork, Resolve, Resolver
@@ -60,16 +61,19 @@ class Sender:
         answer = b""
         try:
             self._destinations.check_url(url)  # the settings may have changed since it was registered
-            async with (
-                asyncio.timeout(self._timeout_seconds),
-                self._pool.stream("POST", url, headers=list(headers.items()), content=body) as response,
-            ):
-                status = response.status
-                retry_after = _header(response, b"retry-after")
-                async for chunk in response.aiter_stream():
-                    answer += chunk
-                    if len(answer) >= KEPT_ANSWER_BYTES:
-                        break
+            # Without our trace: it is ours, and whether the receiver records one is not ours to say.
+            with sent_request("POST", url) as request:
+                async with (
+                    asyncio.timeout(self._timeout_seconds),
+                    self._pool.stream("POST", url, headers=list(headers.items()), content=body) as response,
+                ):
+                    status = response.status
+                    answered(request, status)
+                    retry_after = _header(response, b"retry-after")
+                    async for chunk in response.aiter_stream():
+                        answer += chunk
+                        if len(answer) >= KEPT_ANSWER_BYTES:
+                            break
         except TimeoutError:
             error = f"no answer within {self._timeout_seconds:g} s"
         except ForbiddenDestinationError as refused:

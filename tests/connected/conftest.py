@@ -5,6 +5,7 @@ import json
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import aio_pika
 import httpx
 import pytest
 from aio_pika.abc import AbstractChannel
-from motor.motor_asyncio import AsyncIOMotorClient
+from pymongo import AsyncMongoClient
 
 from apps.cli.api_client import bearer
 from apps.cli.local.stack import LocalStack
@@ -54,7 +55,7 @@ class System:
 
     stack: LocalStack
     api: httpx.AsyncClient
-    mongo: AsyncIOMotorClient[dict[str, Any]]
+    mongo: AsyncMongoClient[dict[str, Any]]
     channel: AbstractChannel
 
     def database(self, app: str) -> Any:
@@ -157,19 +158,28 @@ class System:
         return letter
 
 
-@pytest.fixture(scope="session")
-async def system(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[System]:
-    home: Path = tmp_path_factory.mktemp("system")
-    async with LocalStack(home, environment=SETTINGS) as stack:
+@asynccontextmanager
+async def running(home: Path, **settings: str) -> AsyncIterator[System]:
+    """A private system with these settings, before those of all tests."""
+    async with LocalStack(home, environment=SETTINGS | settings) as stack:
         connection = await aio_pika.connect_robust(stack.rabbitmq_url)
-        mongo: AsyncIOMotorClient[dict[str, Any]] = AsyncIOMotorClient(
-            stack.mongodb_url, tz_aware=True, uuidRepresentation="standard"
+        mongo: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(
+            stack.mongodb_url,
+            tz_aware=True,
+            uuidRepresentation="standard",
+            readConcernLevel="majority",  # as the apps read: what a test has seen, they see too
         )
         key = bearer(stack.api_key)
         async with connection, httpx.AsyncClient(base_url=stack.api_url, headers=key, timeout=15) as api:
             channel = await connection.channel(on_return_raises=True)
             yield System(stack, api, mongo, channel)
-        mongo.close()
+        await mongo.close()
+
+
+@pytest.fixture(scope="session")
+async def system(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[System]:
+    async with running(tmp_path_factory.mktemp("system")) as started:
+        yield started
 
 
 def new_order(*lines: tuple[str, int], **customer: Any) -> OrderCreated:

@@ -18,7 +18,9 @@ pytestmark = pytest.mark.connected
 async def test_numbers_are_gapless_under_eight_concurrent_workers(system: System, tmp_path: Path) -> None:
     """Eight billing processes share one series: 400 invoices, no number twice and none left out."""
     workers = Supervisor(tmp_path)
-    environment = os.environ | system.stack.addresses | {"ORDERFLOW_DATABASE_PREFIX": PREFIX}
+    # At `debug` there is a line for each message that is handled.
+    settings = {"ORDERFLOW_DATABASE_PREFIX": PREFIX, "ORDERFLOW_LOG_LEVEL": "debug"}
+    environment = os.environ | system.stack.addresses | settings
     for number in range(7):
         port = free_port()
         listen = ["--host", "127.0.0.1", "--port", str(port)]

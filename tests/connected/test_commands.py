@@ -195,40 +195,6 @@ async def test_system_that_is_not_there_is_one_line_and_exit_code_1() -> None:
         assert "127.0.0.1:9" in result.err or "ORDERFLOW_MONGODB_URL" in result.err
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        (),
-        ("up",),
-        ("demo",),
-        ("doctor",),
-        ("import",),
-        ("order", "place"),
-        ("order", "show"),
-        ("order", "list"),
-        ("order", "watch"),
-        ("stock", "set"),
-        ("stock", "load"),
-        ("stock", "list"),
-        ("dead-letters", "list"),
-        ("dead-letters", "groups"),
-        ("dead-letters", "show"),
-        ("dead-letters", "replay"),
-        ("dead-letters", "discard"),
-        ("dead-letters", "export"),
-        ("topology", "apply"),
-        ("topology", "show"),
-        ("asyncapi", "build"),
-    ],
-)
-async def test_every_command_has_help_with_an_example(arguments: tuple[str, ...]) -> None:
-    """`--help` of each command shows a line to copy."""
-    result = await orderflow(None, *arguments, "--help")
-
-    assert result.code == 0
-    assert "Example: orderflow" in result.out or "Example: ORDERFLOW_" in result.out
-
-
 async def test_topology_in_the_broker_is_the_one_in_the_code(system: System) -> None:
     """After `topology apply`, also a second time, RabbitMQ holds exactly the queues and bindings shown."""
     node = system.stack.rabbitmq

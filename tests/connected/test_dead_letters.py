@@ -17,10 +17,10 @@ import aio_pika
 import pytest
 from aio_pika.abc import AbstractIncomingMessage, AbstractQueue
 from conftest import PREFIX, System, eventually, new_order
-from odmantic import AIOEngine
 from test_commands import orderflow
 
 from apps.kit.headers import is_passed_on
+from apps.kit.mongo import Database
 from apps.recovery.mongo import MongoArchive
 from contracts import StockAdjusted
 
@@ -184,6 +184,18 @@ async def test_replay_waits_for_a_consumer_unless_forced(system: System) -> None
     assert gone.status_code == 409
     assert f"there is no queue {queue}" in gone.json()["detail"]
     assert await state_of(system, letter) == "replayed"
+
+
+async def test_queue_with_an_impossible_name_is_as_good_as_gone(system: System) -> None:
+    """What a header calls a queue may be no name that can be sent: it is refused, and nothing fails."""
+    queue = f"<b>{uuid4().hex}</b>"
+    letter = await put_into_dead(system, aio_pika.Message(b"x", headers={"orderflow-queue": queue}))
+
+    refused = await post(system, letter, "replay?force=true")
+    many = await system.api.post("/v1/dead-letters/replay", json={"fingerprint": letter["fingerprint"]})
+
+    assert (refused.status_code, refused.json()["detail"]) == (409, f"there is no queue {queue}")
+    assert [one["why"] for one in many.json()["skipped"]] == [f"there is no queue {queue}"]
 
 
 async def test_queue_that_replays_do_not_reach_leaves_the_letter_open(system: System) -> None:
@@ -531,7 +543,7 @@ async def test_parts_of_a_body_go_when_its_letter_has_gone(system: System) -> No
     ):
         await parts.insert_one({"_id": key, "letter_id": owner, "bytes": b"x", "stored_at": stored_at})
 
-    assert await MongoArchive(AIOEngine(system.mongo, f"{PREFIX}_recovery")).sweep() >= 1
+    assert await MongoArchive(Database(system.mongo, f"{PREFIX}_recovery")).sweep() >= 1
 
     assert {part["_id"] async for part in parts.find({"bytes": b"x"})} == {"kept", "arriving"}
 

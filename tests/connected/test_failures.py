@@ -221,8 +221,8 @@ async def test_transaction_left_open_by_a_dead_worker_is_waited_out(system: Syst
     """What a worker had locked when it was killed delays others until MongoDB lets go, and fails nobody."""
     (sku,) = await system.stock_up(10)
     order = new_order((sku, 1))
-    session = await system.mongo.start_session()
-    session.start_transaction()
+    session = system.mongo.start_session()
+    await session.start_transaction()
     levels = system.database("stock")["levels"]
     await levels.update_one({"_id": sku}, {"$inc": {"available": -1}}, session=session)
 

@@ -91,8 +91,7 @@ async def alone(system: System) -> AsyncIterator[Alone]:
     await asyncio.to_thread(node.delete_vhost, name)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-@each_app
+@pytest.mark.parametrize(("app", "workers"), [*((app, 1) for app in WORKERS), ("stock", 2)])
 async def test_faststream_run(alone: Alone, app: str, workers: int) -> None:
     """Each process consumes, one port says that they are ready, and SIGTERM ends all of them cleanly."""
     port = free_port()

@@ -7,10 +7,12 @@ import json
 import time
 from base64 import urlsafe_b64encode
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any
+from urllib.parse import parse_qsl
 
 import jwt
 import pytest
@@ -44,7 +46,7 @@ class Provider:
     def answer(self, path: str) -> Any:
         self.asked.append(path)
         if path == "/.well-known/openid-configuration":
-            return {"issuer": self.claimed_url or self.url, "jwks_uri": f"{self.url}/keys"}
+            return self.about()
         if self.told_instead is not None:
             return self.told_instead
         return {
@@ -54,6 +56,14 @@ class Provider:
                 for key_id, key in self.keys.items()
             ]
         }
+
+    def about(self) -> dict[str, Any]:
+        """The discovery document."""
+        return {"issuer": self.claimed_url or self.url, "jwks_uri": f"{self.url}/keys"}
+
+    def tokens_for(self, form: dict[str, str], authorization: str | None) -> tuple[int, Any]:
+        """What whoever brings a code is answered: here people cannot sign in, only programs."""
+        raise NotImplementedError
 
     def token(self, key_id: str = "first", **changes: Any) -> str:
         claims = self.claims(**changes)
@@ -71,16 +81,22 @@ class Provider:
         return {name: value for name, value in (good | changes).items() if value is not None}
 
 
-@pytest.fixture
-def provider() -> Iterator[Provider]:
-    provider = Provider()
+@contextmanager
+def serving(provider: Provider) -> Iterator[None]:
+    """The provider, reached over HTTP."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:  # the library's name
-            body = json.dumps(provider.answer(self.path)).encode()
-            self.send_response(500 if provider.is_down else 200)
+            self.reply(500 if provider.is_down else 200, provider.answer(self.path))
+
+        def do_POST(self) -> None:  # the library's name
+            form = dict(parse_qsl(self.rfile.read(int(self.headers["Content-Length"])).decode()))
+            self.reply(*provider.tokens_for(form, self.headers["Authorization"]))
+
+        def reply(self, status: int, content: Any) -> None:
+            self.send_response(status)
             self.end_headers()
-            self.wfile.write(body)
+            self.wfile.write(json.dumps(content).encode())
 
         def log_message(self, *_: Any) -> None:
             pass
@@ -89,8 +105,15 @@ def provider() -> Iterator[Provider]:
         provider.url = f"http://127.0.0.1:{server.server_port}"
         provider.add_key("first")
         Thread(target=server.serve_forever, daemon=True).start()
-        yield provider
+        yield
         server.shutdown()
+
+
+@pytest.fixture
+def provider() -> Iterator[Provider]:
+    provider = Provider()
+    with serving(provider):
+        yield provider
 
 
 class Clock:
@@ -128,7 +151,7 @@ async def test_token_names_its_caller(provider: Provider, issuer: Issuer) -> Non
         {"iss": None},
         {"exp": time.time() - 60},
         {"exp": None},
-        {"nbf": time.time() + 600},
+        {"nbf": time.time() + 86_400},
         {"sub": None},
     ],
     ids=["other aud", "no aud", "other iss", "no iss", "expired", "no exp", "not yet valid", "no sub"],

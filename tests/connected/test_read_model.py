@@ -9,10 +9,10 @@ from uuid import UUID, uuid4
 
 import pytest
 from conftest import System, eventually, new_order
-from odmantic import AIOEngine
 
 from apps.billing.domain import draft, voided
 from apps.kit.clock import utc_now
+from apps.kit.mongo import Database
 from apps.kit.paging import Position
 from apps.orders.application import AcceptedOrder, OrderFilter
 from apps.orders.document import Order
@@ -41,17 +41,17 @@ AT_ONCE = timedelta(milliseconds=-1)
 
 
 @pytest.fixture
-async def engine(system: System) -> AsyncIterator[AIOEngine]:
+async def database(system: System) -> AsyncIterator[Database]:
     """A database of the test's own."""
-    engine = AIOEngine(client=system.mongo, database=f"orderflow_read_model_{uuid4().hex[:8]}")
-    await engine.configure_database(DOCUMENTS)
-    yield engine
-    await system.mongo.drop_database(engine.database.name)
+    database = Database(system.mongo, f"orderflow_read_model_{uuid4().hex[:8]}")
+    await database.prepare(DOCUMENTS)
+    yield database
+    await system.mongo.drop_database(database.name)
 
 
 @pytest.fixture
-def book(engine: AIOEngine) -> MongoOrderBook:
-    return MongoOrderBook(engine)
+def book(database: Database) -> MongoOrderBook:
+    return MongoOrderBook(database)
 
 
 def _life(order: OrderCreated) -> list[Event]:
@@ -112,18 +112,18 @@ async def _record_all(book: MongoOrderBook, events: Iterable[Event]) -> None:
         await book.record(event)
 
 
-async def test_any_order_of_arrival_with_repeats_ends_the_same(engine: AIOEngine) -> None:
+async def test_any_order_of_arrival_with_repeats_ends_the_same(database: Database) -> None:
     """Fifty orders whose events come shuffled, tripled and through two processes' adapters at once."""
     seed = random.randrange(1_000_000)  # noqa: S311  # as below
     shuffler = random.Random(seed)  # noqa: S311  # a seed to repeat a failure by
-    books = [MongoOrderBook(engine) for _ in range(2)]
+    books = [MongoOrderBook(database) for _ in range(2)]
     orders = [new_order(("any", 2)) for _ in range(50)]
     deliveries = [event for order in orders for event in _life(order) * 3]
     shuffler.shuffle(deliveries)
 
     await asyncio.gather(*(shuffler.choice(books).record(event) for event in deliveries))
 
-    collection = engine.get_collection(Order)
+    collection = database.collection(Order)
     own = {"_id", "recorded_at", "changed_at", "events", "dead_letters"}
     ends: list[dict[str, Any]] = []
     for order in orders:
@@ -290,7 +290,7 @@ async def test_stuck_orders_are_filtered(book: MongoOrderBook) -> None:
     assert not await book.list_stuck(AT_ONCE, OrderFilter(Status.INVOICED), None, 9)
 
 
-async def test_lists_of_what_waits_have_small_indexes(engine: AIOEngine, book: MongoOrderBook) -> None:
+async def test_lists_of_what_waits_have_small_indexes(database: Database, book: MongoOrderBook) -> None:
     """Neither stuck nor unpublished orders are looked for among the thousands that are through."""
     through = [new_order(("any", 1)) for _ in range(200)]
     events = [event for order in through for event in _life(order)]
@@ -298,17 +298,17 @@ async def test_lists_of_what_waits_have_small_indexes(engine: AIOEngine, book: M
     await asyncio.gather(*(book.record(event) for event in events))
     waiting = new_order(("any", 1)).model_copy(update={"placed_at": utc_now()})
     await book.accept(_accepted(waiting, hours=-1))
-    database = engine.database
-    await database.command("profile", 2)
+    mongo = database.client[database.name]
+    await mongo.command("profile", 2)
     assert len(await _stuck(book)) == 1
     assert await book.count_stuck(AT_ONCE, 10) == 1
     assert await book.oldest_unpublished() is not None
     assert len(await book.claim_unpublished(timedelta(seconds=9), 10)) == 1
-    await database.command("profile", 0)
+    await mongo.command("profile", 0)
 
     reads = [
         read
-        async for read in database["system.profile"].find({"op": {"$in": ["query", "command"]}})
+        async for read in mongo["system.profile"].find({"op": {"$in": ["query", "command"]}})
         if read.get("docsExamined") is not None and "find" in read["command"]
     ]
     assert len(reads) >= 5
@@ -342,9 +342,9 @@ async def test_order_known_only_by_a_dead_letter(book: MongoOrderBook) -> None:
     assert await _stuck(book) == [order.order_id], "there was"
 
 
-async def test_relays_share_what_is_due_without_overlap(engine: AIOEngine) -> None:
+async def test_relays_share_what_is_due_without_overlap(database: Database) -> None:
     """Four relays that claim at once get every due order between them, none of them twice."""
-    books = [MongoOrderBook(engine) for _ in range(4)]
+    books = [MongoOrderBook(database) for _ in range(4)]
     orders = [new_order(("any", 1)) for _ in range(120)]
     await asyncio.gather(*(books[0].accept(_accepted(order, seconds=-1)) for order in orders))
     await books[0].accept(_accepted(new_order(("not due", 1)), hours=1))

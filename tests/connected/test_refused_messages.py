@@ -55,8 +55,8 @@ async def test_entry_without_contact_gives_way_once(system: System) -> None:
 
     switched_off = of(NotificationSkipped, 1, reason="switched_off")
     sent, failed = of(NotificationSent, 0), of(NotificationFailed, 0)
-    async with open_database("notifications", *DOCUMENTS, settings=settings) as engine:
-        log, rival = MongoNotificationLog(engine), MongoNotificationLog(engine)
+    async with open_database("notifications", *DOCUMENTS, settings=settings) as database:
+        log, rival = MongoNotificationLog(database), MongoNotificationLog(database)
         skipped = await log.record(of(NotificationSkipped, 0))
         await log.record(switched_off)
 

@@ -436,7 +436,7 @@ async def test_names_of_others_are_left_alone(system: System, publisher: Account
     with pytest.raises(UsageError, match="topology apply"):
         elsewhere.grant("shop", Role.PUBLISHER, [OrderCreated.topic], None)
 
-    assert elsewhere.list() == []
+    assert publisher.name not in {user.name for user in elsewhere.list()}
     async with publisher.channel(), management(system) as http:
         assert (await http.get("/users/shop")).status_code == 404
         (await http.delete("/users/somebody")).raise_for_status()

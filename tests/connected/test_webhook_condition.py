@@ -7,8 +7,8 @@ from uuid import uuid4
 
 import pytest
 from conftest import System
-from odmantic import AIOEngine
 
+from apps.kit.mongo import Database
 from apps.webhooks.condition import MongoCondition
 from apps.webhooks.domain import Attempt
 from apps.webhooks.endpoints import MongoEndpoints
@@ -24,21 +24,21 @@ def failure(at: datetime, status: int = 503) -> Attempt:
 
 
 @pytest.fixture
-async def engine(system: System) -> AsyncIterator[AIOEngine]:
+async def database(system: System) -> AsyncIterator[Database]:
     """A database that no worker looks into."""
     name = f"condition_{uuid4().hex}"
-    yield AIOEngine(client=system.mongo, database=name)
+    yield Database(system.mongo, name)
     await system.mongo.drop_database(name)
 
 
 @pytest.fixture
-def endpoints(engine: AIOEngine) -> MongoEndpoints:
-    return MongoEndpoints(engine)
+def endpoints(database: Database) -> MongoEndpoints:
+    return MongoEndpoints(database)
 
 
 @pytest.fixture
-def condition(engine: AIOEngine) -> MongoCondition:
-    return MongoCondition(engine)
+def condition(database: Database) -> MongoCondition:
+    return MongoCondition(database)
 
 
 async def registered(endpoints: MongoEndpoints) -> Any:

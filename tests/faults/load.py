@@ -105,7 +105,7 @@ class Load:
         self._tasks: set[asyncio.Task[None]] = set()
         for sku in SKUS:
             # Before any order is placed: the counts are no part of what is put to the test.
-            await self._count(sku, self.units)
+            await self.count(sku, self.units)
         self._running = asyncio.create_task(self._run())
         return self
 
@@ -140,6 +140,18 @@ class Load:
         """Chance for one thing to send: depends on the seed and on how many came before, not on time."""
         self._drawn += 1
         return Random(f"{self.seed}/{self._drawn}")  # noqa: S311  # to be repeated, not to be secret
+
+    async def count(self, sku: str, quantity: int) -> None:
+        """Publish that so many units of an article are there; before any order of it."""
+        adjustment = StockAdjusted(
+            adjustment_id=_uuid(self.draw()), sku=sku, mode="set", quantity=quantity, adjusted_at=utc_now()
+        )
+        self.initial[sku] = quantity
+        await self._publisher.confirmed(
+            adjustment.topic,
+            adjustment.model_dump_json().encode(),
+            message_id=str(adjustment.event_id),
+        )
 
     async def post(self, random: Random | None = None) -> UUID:
         """Place one order over HTTP, as a client does: again under the same key until it is answered."""
@@ -287,17 +299,6 @@ class Load:
             "lines": lines,
             "total": str(sum(line["quantity"] * Decimal(line["unit_price"]) for line in lines)),
         }
-
-    async def _count(self, sku: str, quantity: int) -> None:
-        adjustment = StockAdjusted(
-            adjustment_id=_uuid(self.draw()), sku=sku, mode="set", quantity=quantity, adjusted_at=utc_now()
-        )
-        self.initial[sku] = quantity
-        await self._publisher.confirmed(
-            adjustment.topic,
-            adjustment.model_dump_json().encode(),
-            message_id=str(adjustment.event_id),
-        )
 
 
 class Publisher:

@@ -7,8 +7,7 @@ from typing import Any, Literal, Self
 
 from aiosmtpd.smtp import SMTP
 
-from apps.cli.local.ports import LOOPBACK
-from tests.faults.ports import lasting_port
+from apps.cli.local.ports import LOOPBACK, free_port
 
 Mood = Literal["takes", "hangs", "hangs up", "4xx", "5xx", "sends away"]
 
@@ -17,7 +16,7 @@ class MailServer:
     """Listens on a port of its own while the context is open; `mails` counts what it took by Message-ID."""
 
     def __init__(self) -> None:
-        self.port = lasting_port()
+        self.port = free_port()
         self.mails: Counter[str] = Counter()
         self.mood: Mood = "takes"
         """`hangs` greets nobody and answers no MAIL, as a frozen server does; `sends away` greets with 421.

@@ -4,8 +4,7 @@ import asyncio
 from contextlib import suppress
 from typing import Self
 
-from apps.cli.local.ports import LOOPBACK
-from tests.faults.ports import lasting_port
+from apps.cli.local.ports import LOOPBACK, free_port
 
 
 class Proxy:
@@ -16,7 +15,7 @@ class Proxy:
     """
 
     def __init__(self, target_port: int) -> None:
-        self.port = lasting_port()
+        self.port = free_port()
         self._target_port = target_port
         self._delay_seconds = 0.0
         self._swallows = False

@@ -16,9 +16,8 @@ from pymongo.errors import PyMongoError
 from apps.cli.local.daemon import Daemon
 from apps.cli.local.errors import LocalServiceError
 from apps.cli.local.mongodb import REPLICA_SET, MongoReplicaSet, find_mongod, mongod_command
-from apps.cli.local.ports import LOOPBACK
+from apps.cli.local.ports import LOOPBACK, free_port
 from apps.cli.local.rabbitmq import RabbitNode
-from tests.faults.ports import lasting_port
 
 STATISTICS_SECONDS = 1.0
 """How often RabbitMQ counts what is in its queues; by default it is 5 s."""
@@ -48,7 +47,7 @@ def rabbit_node(directory: Path) -> RabbitNode:
     """A node, not started, that counts often and keeps its ports."""
     directory.mkdir(parents=True, exist_ok=True)
     for name in ("port", "management-port"):
-        (directory / name).write_text(f"{lasting_port()}\n")
+        (directory / name).write_text(f"{free_port()}\n")
     milliseconds = round(STATISTICS_SECONDS * 1000)
     return RabbitNode(
         directory,
@@ -60,7 +59,7 @@ def rabbit_node(directory: Path) -> RabbitNode:
 def mongo_server(directory: Path) -> MongoReplicaSet:
     """A one-member replica set, not started, that keeps its port and obeys `failCommand`."""
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / "port").write_text(f"{lasting_port()}\n")
+    (directory / "port").write_text(f"{free_port()}\n")
     return MongoReplicaSet(directory, parameters=("enableTestCommands=1",))
 
 
@@ -84,7 +83,7 @@ class ThreeMembers:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._ports = [lasting_port() for _ in range(3)]
+        self._ports = [free_port() for _ in range(3)]
         self._members = [Daemon("mongod", directory / str(number)) for number in range(3)]
 
     @property

@@ -17,16 +17,16 @@ from urllib.parse import quote
 from uuid import uuid4
 
 import httpx
-from motor.motor_asyncio import AsyncIOMotorClient
+from pymongo import AsyncMongoClient
 from pymongo.errors import PyMongoError
 
 from apps.cli.api_client import bearer
 from apps.cli.books import Stores
+from apps.cli.local.ports import free_port
 from apps.cli.local.stack import LocalStack
 from tests.connected.conftest import eventually
 from tests.faults.load import Load
 from tests.faults.mail_server import MailServer
-from tests.faults.ports import lasting_port
 from tests.faults.services import STATISTICS_SECONDS, Services
 from tests.faults.wiretap import QUEUE as WIRETAP
 from tests.faults.wiretap import Wiretap
@@ -53,7 +53,7 @@ class System:
     rabbitmq_url: str
     """Without any proxy in between."""
     prefix: str
-    mongo: AsyncIOMotorClient[dict[str, Any]]
+    mongo: AsyncMongoClient[dict[str, Any]]
     wiretap: Wiretap
     mail_server: MailServer | None
     seed: str
@@ -283,7 +283,7 @@ async def running_system(  # noqa: PLR0913, RUF100
     }
     stack = LocalStack(
         home,
-        api_port=lasting_port(),
+        api_port=free_port(),
         environment=SETTINGS
         | {"ORDERFLOW_DATABASE_PREFIX": name}
         | (mail_server.settings if mail_server else {})
@@ -296,7 +296,7 @@ async def running_system(  # noqa: PLR0913, RUF100
         mongodb_url=mongodb_url,
         replicas=replicas,
     )
-    mongo: AsyncIOMotorClient[dict[str, Any]] = AsyncIOMotorClient(
+    mongo: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(
         mongodb_url, tz_aware=True, uuidRepresentation="standard", serverSelectionTimeoutMS=3000
     )
     try:
@@ -311,5 +311,5 @@ async def running_system(  # noqa: PLR0913, RUF100
         for database in await mongo.list_database_names():
             if database.startswith(f"{name}_"):
                 await mongo.drop_database(database)
-        mongo.close()
+        await mongo.close()
         await asyncio.to_thread(node.delete_vhost, name)

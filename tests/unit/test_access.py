@@ -11,7 +11,6 @@ from uuid import uuid4
 import httpx
 import pytest
 from fastapi import Request
-from odmantic import AIOEngine
 from pymongo.errors import ServerSelectionTimeoutError
 
 from apps.access.authentication import (
@@ -26,6 +25,7 @@ from apps.access.rate_limit import RateLimit
 from apps.ingress.api import api
 from apps.kit.access import Caller, Scope
 from apps.kit.clock import utc_now
+from apps.kit.mongo import Database
 from apps.kit.problems import ProblemError
 from apps.orders.api import order_book
 
@@ -194,11 +194,11 @@ async def test_what_is_no_key_is_not_stored() -> None:
     """A key that was lost on the way would stand in the store without a name."""
 
     class NoStore:
-        def get_collection(self, _document: type[ApiKey]) -> None:
+        def collection(self, _document: type[ApiKey]) -> None:
             return None
 
     with pytest.raises(ValueError, match="no key"):
-        await MongoKeys(cast("AIOEngine", NoStore())).put("", name="orderflow up", scopes=[])
+        await MongoKeys(cast("Database", NoStore())).put("", name="orderflow up", scopes=[])
 
 
 async def test_rate_of_a_key(keys: KeysInMemory, clock: Clock) -> None:

@@ -6,6 +6,7 @@ import math
 from collections.abc import AsyncIterator, Sequence
 from copy import deepcopy
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, cast
 from uuid import UUID, uuid4
 
@@ -18,14 +19,15 @@ from apps.access.mongo import AuditEntry
 from apps.ingress.api import BODY_LIMIT_BYTES, api
 from apps.kit.access import Caller, Scope
 from apps.kit.clock import utc_now
+from apps.kit.metrics import OLDEST_UNPUBLISHED, STUCK_ORDERS
 from apps.kit.paging import Position
 from apps.kit.publishing import PublishFailed
 from apps.kit.settings import get_settings
-from apps.orders.api import order_book, order_relay
 from apps.orders.application import AcceptedOrder, Announcement, OrderFilter
-from apps.orders.backlog import unpublished_check
+from apps.orders.backlog import oldest_unpublished_seconds, stuck_orders, unpublished_check
 from apps.orders.document import Order
 from apps.orders.domain import Status, Step, cancellation_of
+from apps.orders.mongo import MongoOrderBook
 from contracts import OrderCancelled, OrderCreated
 from contracts.orders import EXAMPLE_CONTENT
 
@@ -102,7 +104,8 @@ class RelayInMemory:
         self.published: list[Announcement] = []
         self.failure: Exception | None = None
 
-    async def announce(self, event: Announcement) -> None:
+    def announce(self, event: Announcement, publish_at: datetime) -> None:
+        assert publish_at > event.occurred_at
         self.announced.append(event)
 
     async def publish(self, event: Announcement) -> None:
@@ -141,14 +144,19 @@ def relay() -> RelayInMemory:
 
 @pytest.fixture
 async def client(book: OrderBookInMemory, relay: RelayInMemory) -> AsyncIterator[httpx.AsyncClient]:
-    api.dependency_overrides = {order_book: lambda: book, order_relay: lambda: relay}
+    api.state.orders = book
+    api.state.relay = relay
     api.state.authenticate = anybody
     api.state.audit = AuditInMemory()
+    orders = cast("MongoOrderBook", book)
+    api.state.readings = {
+        STUCK_ORDERS: partial(stuck_orders, orders),
+        OLDEST_UNPUBLISHED: partial(oldest_unpublished_seconds, orders),
+    }
     # The server answers a failure with 500 where the transport would raise it into the test.
     transport = httpx.ASGITransport(api, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://orders") as client:
         yield client
-    api.dependency_overrides = {}
 
 
 def content(**changes: Any) -> dict[str, Any]:
@@ -183,6 +191,20 @@ def shown(**changes: Any) -> Order:
         "customer_id": created.customer.id,
     }
     return Order(**(known | changes))
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "application/json;charset=UTF-8"])
+@pytest.mark.parametrize("bom", [b"", b"\xef\xbb\xbf"])
+async def test_one_order_however_it_is_written(
+    client: httpx.AsyncClient, book: OrderBookInMemory, content_type: str, bom: bytes
+) -> None:
+    """What the direct way does not take, FastAPI does: the same order, and the same answer."""
+    body, key = json.dumps(content()).encode(), {"Idempotency-Key": "checkout-7f3a"}
+    first = await client.post("/v1/orders", json=content(), headers=key)
+    again = await client.post("/v1/orders", content=bom + body, headers={**key, "Content-Type": content_type})
+    assert (again.status_code, again.json()) == (202, first.json())
+    assert again.headers["location"] == first.headers["location"]
+    assert len(book.accepted) == 1
 
 
 async def test_order_is_accepted(
@@ -318,6 +340,32 @@ async def test_largest_body(client: httpx.AsyncClient, chunked: bool) -> None:  
         headers={"content-type": "application/json"},
     )
     assert answer.status_code == 202
+
+
+@pytest.mark.usefixtures("client")
+async def test_client_that_goes_away(book: OrderBookInMemory) -> None:
+    """Half a body is no order, and no failure of ours."""
+    pieces = iter([{"type": "http.request", "body": b'{"currency":', "more_body": True}])
+    answers: list[Any] = []
+
+    async def receive() -> Any:
+        return next(pieces, {"type": "http.disconnect"})
+
+    async def send(message: Any) -> None:
+        answers.append(message)
+
+    scope = {
+        "type": "http",
+        "http_version": "1.1",
+        "scheme": "http",
+        "method": "POST",
+        "path": "/v1/orders",
+        "query_string": b"",
+        "headers": [(b"content-type", b"application/json")],
+    }
+    await api(scope, receive, send)
+    assert answers[0]["status"] == 400
+    assert not book.accepted
 
 
 async def test_same_key_and_body_is_one_order(

@@ -29,6 +29,7 @@ ORDERFLOW = Path(sys.executable).with_name("orderflow")
 SECRETS = {
     "ORDERFLOW_RABBITMQ_URL": "amqps://keeper:hunter2@broker.internal:5673/shop",
     "ORDERFLOW_MONGODB_URL": "mongodb://keeper:hunter2@store.internal/?replicaSet=rs0",
+    "ORDERFLOW_SMTP_USERNAME": "keeper",
     "ORDERFLOW_SMTP_PASSWORD": "hunter2",
 }
 

@@ -1,6 +1,7 @@
 """Group commit: who shares a commit, who gets which result, and who fails for whom."""
 
 import asyncio
+import time
 from collections.abc import Sequence
 
 import pytest
@@ -49,15 +50,25 @@ async def held_up(store: Store, group_commit: GroupCommit[int, str]) -> asyncio.
 
 async def test_lone_item_is_committed_at_once(store: Store) -> None:
     """At low load nothing waits for company."""
-    group_commit = GroupCommit(store.commit)
+    group_commit = GroupCommit("tests", store.commit)
     assert await group_commit.add(1) == "stored 1"
     assert await group_commit.add(2) == "stored 2"
     assert store.commits == [[1], [2]]
 
 
+async def test_commits_apart_share_what_comes_between(store: Store) -> None:
+    """Where commits are kept apart, the first is made at once; what follows soon shares the second."""
+    group_commit = GroupCommit("tests", store.commit, apart_seconds=0.05)
+    assert await group_commit.add(1) == "stored 1"
+    began = time.monotonic()
+    assert await asyncio.gather(*map(group_commit.add, (2, 3))) == ["stored 2", "stored 3"]
+    assert store.commits == [[1], [2, 3]]
+    assert time.monotonic() - began < 1
+
+
 async def test_what_arrives_during_a_commit_shares_the_next(store: Store) -> None:
     """Fifty items behind a slow commit cost one commit more, and each gets its own result."""
-    group_commit = GroupCommit(store.commit)
+    group_commit = GroupCommit("tests", store.commit)
     first = await held_up(store, group_commit)
     others = [asyncio.create_task(group_commit.add(item)) for item in range(1, 51)]
     store.open.set()
@@ -67,7 +78,7 @@ async def test_what_arrives_during_a_commit_shares_the_next(store: Store) -> Non
 
 async def test_no_commit_exceeds_the_limit(store: Store) -> None:
     """A crowd is split into commits of bounded size, first come first served."""
-    group_commit = GroupCommit(store.commit, limit=10)
+    group_commit = GroupCommit("tests", store.commit, limit=10)
     results = await asyncio.gather(*(group_commit.add(item) for item in range(25)))
     assert results == [f"stored {item}" for item in range(25)]
     assert [len(group) for group in store.commits] == [10, 10, 5]
@@ -76,7 +87,7 @@ async def test_no_commit_exceeds_the_limit(store: Store) -> None:
 
 async def test_bad_item_fails_alone(store: Store) -> None:
     """The group is committed again one by one, and only the bad item's caller sees its error."""
-    group_commit = GroupCommit(store.commit)
+    group_commit = GroupCommit("tests", store.commit)
     results = await asyncio.gather(*(group_commit.add(item) for item in (1, -2, 3)), return_exceptions=True)
     assert [results[0], results[2]] == ["stored 1", "stored 3"]
     assert isinstance(results[1], BadItemError)
@@ -86,7 +97,7 @@ async def test_bad_item_fails_alone(store: Store) -> None:
 
 async def test_unreachable_store_fails_the_whole_group_at_once(store: Store) -> None:
     """One by one would only wait for the same store once for each."""
-    group_commit = GroupCommit(store.commit)
+    group_commit = GroupCommit("tests", store.commit)
     store.out_of_reach = True
     results = await asyncio.gather(*(group_commit.add(item) for item in range(20)), return_exceptions=True)
     assert all(isinstance(result, ConnectionFailure) for result in results)
@@ -95,7 +106,7 @@ async def test_unreachable_store_fails_the_whole_group_at_once(store: Store) -> 
 
 async def test_items_after_a_failure_are_committed(store: Store) -> None:
     """A store that comes back serves whoever asks next."""
-    group_commit = GroupCommit(store.commit)
+    group_commit = GroupCommit("tests", store.commit)
     store.out_of_reach = True
     with pytest.raises(ConnectionFailure):
         await group_commit.add(1)
@@ -106,7 +117,7 @@ async def test_items_after_a_failure_are_committed(store: Store) -> None:
 @pytest.mark.parametrize("cancelled", [0, 1, 2], ids=["being committed", "next", "last"])
 async def test_cancelled_waiter_disturbs_nobody(store: Store, cancelled: int) -> None:
     """Who gives up takes neither the commit under way nor the ones that wait along."""
-    group_commit = GroupCommit(store.commit)
+    group_commit = GroupCommit("tests", store.commit)
     waiters = [await held_up(store, group_commit)]
     waiters += [asyncio.create_task(group_commit.add(item)) for item in (1, 2)]
     await asyncio.sleep(0)  # lets them join the queue, without which there would be nothing to give up
@@ -122,7 +133,7 @@ async def test_cancelled_waiter_disturbs_nobody(store: Store, cancelled: int) ->
 
 async def test_cancelled_waiter_of_a_failed_group(store: Store) -> None:
     """An error has nobody to go to where its caller has left, and still reaches the others."""
-    group_commit = GroupCommit(store.commit)
+    group_commit = GroupCommit("tests", store.commit)
     first = await held_up(store, group_commit)
     second = asyncio.create_task(group_commit.add(1))
     store.out_of_reach = True

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import typer
 from pydantic import SecretStr
+from typer.testing import CliRunner
 
 from apps.cli.main import app as cli
 from apps.kit import envelope, recovery
@@ -22,7 +23,10 @@ from contracts import EVENTS, Event, OrderCreated
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 ARCHITECTURE = ROOT / "docs" / "ARCHITECTURE.md"
-DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/**/*.md"))]
+DOCUMENTS = [
+    *sorted(ROOT.glob("*.md")),
+    *(file for folder in ("docs", "k8s", "terraform") for file in sorted(ROOT.glob(f"{folder}/**/*.md"))),
+]
 CLI_VARIABLES = {
     "ORDERFLOW_API_KEY",
     "ORDERFLOW_API_URL",
@@ -131,10 +135,15 @@ def groups() -> set[str]:
 
 
 def commands_named(document: Path) -> set[str]:
-    """The commands in a document's code, with their group; what follows them is no part of them."""
+    """The commands in a document's code, with their group; what follows them is no part of them.
+
+    `kubectl -n orderflow` names a namespace, and `part-of=orderflow` a label.
+    """
     code = [*blocks(document, "sh"), *re.findall(r"`([^`\n]+)`", prose(document))]
     named = [
-        words for text in code for words in re.findall(r"\borderflow ([a-z-]+)(?: ([a-z][a-z-]*))?", text)
+        words
+        for text in code
+        for words in re.findall(r"(?<!-n )(?<!=)\borderflow ([a-z-]+)(?: ([a-z][a-z-]*))?", text)
     ]
     return {f"{first} {second}" if second and first in groups() else first for first, second in named}
 
@@ -143,6 +152,15 @@ def commands_named(document: Path) -> set[str]:
 def test_commands_exist(document: Path) -> None:
     """A command that a document names can be typed."""
     assert commands_named(document) <= commands() | groups()
+
+
+@pytest.mark.parametrize("command", sorted({"", *commands()} - {"topology user"}))  # which holds others
+def test_every_command_has_help_with_an_example(command: str) -> None:
+    """`--help` of each command shows a line to copy."""
+    result = CliRunner().invoke(cli, [*command.split(), "--help"])
+
+    assert result.exit_code == 0
+    assert "Example: orderflow" in result.output or "Example: ORDERFLOW_" in result.output
 
 
 def test_readme_names_every_command() -> None:
@@ -186,7 +204,8 @@ def test_settings_table_is_complete() -> None:
 @each_document
 def test_variables_exist(document: Path) -> None:
     """An `ORDERFLOW_` variable that a document names is read by something."""
-    known = CLI_VARIABLES | {f"ORDERFLOW_{name.upper()}" for name in Settings.model_fields}
+    known = CLI_VARIABLES | {"ORDERFLOW_TERRAFORM_PLUGINS"}  # the tests of terraform read the last
+    known |= {f"ORDERFLOW_{name.upper()}" for name in Settings.model_fields}
 
     assert set(re.findall(r"\bORDERFLOW_[A-Z_]*[A-Z]", document.read_text())) <= known
 

@@ -1,7 +1,11 @@
 """Settings: safe on loopback without any, strict in production, clear about what is wrong."""
 
 import os
+import subprocess
+import sys
+from collections.abc import Callable
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
@@ -77,7 +81,10 @@ def test_production_with_urls_of_its_own(monkeypatch: pytest.MonkeyPatch) -> Non
     [
         ({"PUBLIC_URL": "http://shop.example"}, "ORDERFLOW_PUBLIC_URL must be https"),
         ({"TWILIO_URL": "http://sms.example"}, "ORDERFLOW_TWILIO_URL must be https"),
-        ({"SMTP_PASSWORD": "s3cret"}, "ORDERFLOW_SMTP_PASSWORD needs ORDERFLOW_SMTP_SECURITY"),
+        (
+            {"SMTP_USERNAME": "shop", "SMTP_PASSWORD": "s3cret"},
+            "ORDERFLOW_SMTP_PASSWORD needs ORDERFLOW_SMTP_SECURITY",
+        ),
     ],
 )
 def test_production_sends_no_secret_in_the_clear(
@@ -98,9 +105,30 @@ def test_production_logs_in_by_an_encrypted_connection(
     monkeypatch: pytest.MonkeyPatch, security: str
 ) -> None:
     """With either kind of encryption a password for the mail server is fine."""
-    for name, value in {**PRODUCTION, "SMTP_PASSWORD": "s3cret", "SMTP_SECURITY": security}.items():
+    login = {"SMTP_USERNAME": "shop", "SMTP_PASSWORD": "s3cret"}
+    for name, value in {**PRODUCTION, **login, "SMTP_SECURITY": security}.items():
         monkeypatch.setenv(f"ORDERFLOW_{name}", value)
     assert Settings().smtp_security == security
+
+
+def test_password_of_nobody_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a user name nobody would log in, and the mail server would refuse every mail."""
+    monkeypatch.setenv("ORDERFLOW_SMTP_PASSWORD", "s3cret")
+    with pytest.raises(ValidationError, match="ORDERFLOW_SMTP_PASSWORD needs ORDERFLOW_SMTP_USERNAME"):
+        Settings()
+
+
+def test_console_is_no_client_without_an_issuer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An identity that nobody could check, or a secret of nobody, is a mistake that is told at the start."""
+    monkeypatch.setenv("ORDERFLOW_OIDC_CLIENT_SECRET", "s3cret")
+    with pytest.raises(ValidationError, match="ORDERFLOW_OIDC_CLIENT_SECRET needs ORDERFLOW_OIDC_CLIENT_ID"):
+        Settings()
+    monkeypatch.setenv("ORDERFLOW_OIDC_CLIENT_ID", "console")
+    with pytest.raises(ValidationError, match="ORDERFLOW_OIDC_CLIENT_ID needs ORDERFLOW_OIDC_ISSUER"):
+        Settings()
+    monkeypatch.setenv("ORDERFLOW_OIDC_ISSUER", "https://login.shop.example")
+    monkeypatch.setenv("ORDERFLOW_OIDC_AUDIENCE", "https://orders.shop.example")
+    assert "s3cret" not in repr(Settings())
 
 
 def test_tax_table(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,3 +180,66 @@ def test_value_out_of_bounds_is_named(monkeypatch: pytest.MonkeyPatch, name: str
     monkeypatch.setenv(f"ORDERFLOW_{name}", value)
     with pytest.raises(ValidationError, match=name.lower()):
         Settings()
+
+
+@pytest.fixture
+def secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The directory in which a container finds its secrets."""
+    monkeypatch.setitem(Settings.model_config, "secrets_dir", tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\r\n"])
+def test_secret_may_be_a_file(secrets: Path, end: str) -> None:
+    """A file named like the variable in small letters holds a setting, without the end of its line."""
+    (secrets / "orderflow_rabbitmq_url").write_text(RABBITMQ_URL + end)
+    assert Settings().rabbitmq_url.get_secret_value() == RABBITMQ_URL
+
+
+def test_variable_wins_over_a_file(secrets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever sets a variable for one run means it."""
+    (secrets / "orderflow_mongodb_url").write_text("mongodb://other/")
+    monkeypatch.setenv("ORDERFLOW_MONGODB_URL", MONGODB_URL)
+    assert Settings().mongodb_url.get_secret_value() == MONGODB_URL
+
+
+def test_production_takes_its_secrets_from_files(secrets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In production a container needs no secret in its environment."""
+    for name, value in PRODUCTION.items():
+        if name in {"RABBITMQ_URL", "MONGODB_URL", "SECRET_KEY"}:
+            (secrets / f"orderflow_{name.lower()}").write_text(value)
+        else:
+            monkeypatch.setenv(f"ORDERFLOW_{name}", value)
+    assert Settings().secret_key.get_secret_value() == PRODUCTION["SECRET_KEY"]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "problem"),
+    [
+        (lambda file: file.write_text("\n"), "orderflow_secret_key: is empty"),
+        (lambda file: file.write_bytes(b"\xff"), "can't decode byte"),
+        (lambda file: file.mkdir(), "found a directory instead"),
+        (lambda file: file.symlink_to(__file__), "resolves outside of"),
+    ],
+    ids=["empty", "not text", "directory", "elsewhere"],
+)
+def test_secret_that_cannot_be_read_stops_the_start(
+    secrets: Path, spoil: Callable[[Path], object], problem: str
+) -> None:
+    """No default takes the place of a secret that cannot be used; the error names its setting."""
+    spoil(secrets / "orderflow_secret_key")
+    with pytest.raises(SettingsError, match="secret_key") as caught:
+        Settings()
+    assert problem in str(caught.value)
+
+
+def test_command_says_in_one_line_which_setting_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A value that cannot be read ends a command as any bad input does, without a traceback."""
+    monkeypatch.setenv("ORDERFLOW_TAX_RATES", "a fifth")
+    done = subprocess.run(
+        [sys.executable, "-m", "apps.cli.main", "keys", "list"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("orderflow: settings: ")
+    assert "tax_rates" in done.stderr
+    assert done.stderr.count("\n") == 1

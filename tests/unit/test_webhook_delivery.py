@@ -8,7 +8,6 @@ from typing import Any, cast
 from uuid import UUID, uuid4
 
 import pytest
-from prometheus_client import CollectorRegistry, Counter
 
 from apps.kit.clock import utc_now
 from apps.webhooks.app import app, broker
@@ -116,13 +115,11 @@ async def publish(_event: Event) -> None: ...
 
 
 def deliverer(outbox: OutboxInMemory, posts: Posts) -> Deliverer:
-    attempts = Counter("attempts", "Attempts.", ["outcome"], registry=CollectorRegistry())
     loop = Deliverer(
         cast("MongoOutbox", outbox),
         cast("MongoCondition", Condition()),
         cast("Sender", posts),
         publish,
-        attempts,
     )
     loop._drain_seconds = 0
     return loop

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, Self, cast
 from uuid import uuid4
 
-from odmantic import AIOEngine
-
+from apps.kit.mongo import Database
 from apps.webhooks.domain import body_of
 from apps.webhooks.mongo import Delivery, MongoOutbox
 from contracts import OrderCreated
@@ -19,7 +18,7 @@ class Store:
         self._endpoints = [{"_id": uuid4(), "event_types": list(event_types)} for _ in range(endpoints)]
         self.groups: list[list[dict[str, Any]]] = []
 
-    def get_collection(self, _document: object) -> Self:
+    def collection(self, _document: object) -> Self:
         return self
 
     def find(self, _query: object, _fields: object) -> Self:
@@ -49,7 +48,7 @@ def new_orders(count: int) -> list[Order]:
 
 
 async def add_all(store: Store, orders: Sequence[Order]) -> None:
-    outbox = MongoOutbox(cast("AIOEngine", store))
+    outbox = MongoOutbox(cast("Database", store))
     await asyncio.gather(*(outbox.add(order) for order in orders))
 
 

@@ -35,5 +35,5 @@ async def make_valid(key: str, mongodb_url: str, database_prefix: str | None) ->
     settings = Settings(mongodb_url=SecretStr(mongodb_url))
     if database_prefix is not None:
         settings = settings.model_copy(update={"database_prefix": database_prefix})
-    async with open_database("access", ApiKey, settings=settings) as engine:
-        await MongoKeys(engine).put(key, name="orderflow up", scopes=list(Scope))
+    async with open_database("access", ApiKey, settings=settings) as database:
+        await MongoKeys(database).put(key, name="orderflow up", scopes=list(Scope))

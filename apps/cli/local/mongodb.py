@@ -18,15 +18,25 @@ from apps.cli.local.ports import LOOPBACK, is_listening, remembered_port
 REPLICA_SET = "orderflow"
 NOT_YET_INITIALIZED = 94
 START_TIMEOUT_SECONDS = 120.0
+SMALL_CACHE_GB = 0.25
 
 
 class MongoReplicaSet:
     """One mongod on loopback; it is the primary when `start` returns."""
 
-    def __init__(self, directory: Path, *, parameters: Sequence[str] = ()) -> None:
-        """Prepare without starting anything; `parameters` are server parameters as `name=value`."""
+    def __init__(
+        self, directory: Path, *, parameters: Sequence[str] = (), cache_gb: float = SMALL_CACHE_GB
+    ) -> None:
+        """Prepare without starting anything.
+
+        Args:
+            directory: holds its data and its log.
+            parameters: server parameters as `name=value`.
+            cache_gb: memory for data and indexes, in GB.
+        """
         self._directory = directory.resolve()
         self._parameters = parameters
+        self._cache_gb = cache_gb
         self._daemon = Daemon("mongodb", self._directory)
         self._port = 0
 
@@ -51,7 +61,8 @@ class MongoReplicaSet:
         data = self._directory / "data"
         data.mkdir(parents=True, exist_ok=True)
         self._port = remembered_port(self._directory / "port")
-        self._daemon.start(mongod_command(binary, data, self._port, self._parameters), env=os.environ)
+        command = mongod_command(binary, data, self._port, self._parameters, self._cache_gb)
+        self._daemon.start(command, env=os.environ)
         try:
             self._wait_until_primary(time.monotonic() + START_TIMEOUT_SECONDS)
         except BaseException:
@@ -100,7 +111,13 @@ class MongoReplicaSet:
         return True
 
 
-def mongod_command(binary: Path, data: Path, port: int, parameters: Sequence[str] = ()) -> list[str]:
+def mongod_command(
+    binary: Path,
+    data: Path,
+    port: int,
+    parameters: Sequence[str] = (),
+    cache_gb: float = SMALL_CACHE_GB,
+) -> list[str]:
     """What runs one member of the replica set on loopback, made for a small machine."""
     every = (
         "diagnosticDataCollectionEnabled=false",
@@ -113,7 +130,7 @@ def mongod_command(binary: Path, data: Path, port: int, parameters: Sequence[str
     return [
         *(str(binary), "--dbpath", str(data), "--replSet", REPLICA_SET, "--quiet"),
         *("--bind_ip", LOOPBACK, "--port", str(port), "--nounixsocket"),
-        *("--wiredTigerCacheSizeGB", "0.25", "--oplogSize", "256"),
+        *("--wiredTigerCacheSizeGB", str(cache_gb), "--oplogSize", "256"),
         *(word for parameter in every for word in ("--setParameter", parameter)),
     ]
 

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import random
 import socket
 import tempfile
 from pathlib import Path
@@ -10,21 +11,22 @@ from apps.cli.local.errors import LocalServiceError
 
 LOOPBACK = "127.0.0.1"
 
+# Below every system's range of ephemeral ports. From that range, a client that knocks at a server which is
+# down can even be given the server's own port, and hold it.
+_PORTS = range(12_000, 30_000)
 _CLAIMS = Path(tempfile.gettempdir()) / f"orderflow-ports-{os.getuid()}"
 _ours: dict[int, int] = {}
 """Lock files by port, open for as long as this process lives."""
 
 
 def free_port(preferred: int | None = None) -> int:
-    """The preferred port if it can be had, else any other; no other run on this machine gets the same."""
+    """The preferred port if it can be had, else any other; no other run on this machine gets the same.
+
+    Nor is it given to an outgoing connection by chance, so that what is killed finds its own again.
+    """
     if preferred is not None and claim(preferred):
         return preferred
-    while True:
-        with socket.socket() as probe:
-            probe.bind((LOOPBACK, 0))
-            port: int = probe.getsockname()[1]
-        if claim(port):
-            return port
+    return next(port for port in iter(lambda: random.choice(_PORTS), None) if claim(port))  # noqa: S311
 
 
 def claim(port: int) -> bool:

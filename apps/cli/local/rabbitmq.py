@@ -25,6 +25,8 @@ _CONFIGURATION = """\
 listeners.tcp.local = {host}:{port}
 management.tcp.ip = {host}
 management.tcp.port = {management_port}
+prometheus.tcp.ip = {host}
+prometheus.tcp.port = {metrics_port}
 default_user = {user}
 default_pass = {password}
 disk_free_limit.absolute = 200MB
@@ -35,7 +37,7 @@ _DISTRIBUTION_ON_LOOPBACK = "-kernel inet_dist_use_interface {127,0,0,1}"
 
 
 class RabbitNode:
-    """One node with the management plugin; a later start in the same directory finds its data."""
+    """One node with the management and Prometheus plugins; a later start in its directory finds its data."""
 
     def __init__(
         self, directory: Path, *, server: Path | None = None, configuration: str = "", erl_arguments: str = ""
@@ -55,7 +57,8 @@ class RabbitNode:
         self._node = Daemon("rabbitmq", self._directory)
         # A port mapper of our own, which ends with the node.
         self._port_mapper = Daemon("epmd", self._directory)
-        self._port = self._management_port = self._port_mapper_port = self._distribution_port = 0
+        self._port = self._management_port = self._metrics_port = 0
+        self._port_mapper_port = self._distribution_port = 0
         self._password = ""
 
     @property
@@ -67,6 +70,11 @@ class RabbitNode:
     def management_url(self) -> str:
         """Of the web interface and its HTTP API."""
         return f"http://{LOOPBACK}:{self._management_port}"
+
+    @property
+    def metrics_address(self) -> str:
+        """Host and port at which Prometheus may ask it."""
+        return f"{LOOPBACK}:{self._metrics_port}"
 
     @property
     def login(self) -> tuple[str, str]:
@@ -150,6 +158,7 @@ class RabbitNode:
         self._directory.mkdir(parents=True, exist_ok=True)
         self._port = remembered_port(self._directory / "port")
         self._management_port = remembered_port(self._directory / "management-port")
+        self._metrics_port = remembered_port(self._directory / "metrics-port")
         self._port_mapper_port, self._distribution_port = free_port(), free_port()
         password = self._directory / "password"
         if not password.exists():  # the node stores it when it first starts, and keeps it
@@ -163,12 +172,13 @@ class RabbitNode:
                 host=LOOPBACK,
                 port=self._port,
                 management_port=self._management_port,
+                metrics_port=self._metrics_port,
                 user=USER,
                 password=self._password,
             )
             + self._configuration
         )
-        (self._directory / "enabled_plugins").write_text("[rabbitmq_management].\n")
+        (self._directory / "enabled_plugins").write_text("[rabbitmq_management,rabbitmq_prometheus].\n")
 
     def _environment(self) -> dict[str, str]:
         """All that the node knows of the outside; the user's own RABBITMQ_ variables are for another node."""

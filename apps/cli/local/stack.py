@@ -146,6 +146,7 @@ class LocalStack:
     def urls(self) -> dict[str, str]:
         """Where people look, in the order in which they are likely to."""
         urls = {
+            "Console": f"{self.api_url}/console/",
             "API": self.api_url,
             "API key": self.api_key,
             "API documentation": f"{self.api_url}/docs",
@@ -186,6 +187,8 @@ class LocalStack:
             # Nobody needs to be held back on a machine of one's own.
             "ORDERFLOW_REQUESTS_PER_MINUTE": "0",
             "ORDERFLOW_DOCUMENTS_URL": str(self.documents),
+            # Here people watch orders go by; where there are many, a line for each message costs too much.
+            "ORDERFLOW_LOG_LEVELS": '{"apps.kit.subscriber": "debug"}',
             **os.environ,
             **self.addresses,
             "PYTHONUNBUFFERED": "1",

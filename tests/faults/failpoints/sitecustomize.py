@@ -21,7 +21,8 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from itertools import count
 from typing import Any
@@ -46,26 +47,20 @@ def die_once() -> None:
 
 def at_publish(nth: int, *, confirmed: bool) -> None:
     """Die at the nth event of this run that is really sent."""
-    from apps.kit.envelope import EnvelopeMiddleware  # noqa: PLC0415
-    from contracts import Event  # noqa: PLC0415
+    from apps.kit.broker import EventBroker  # noqa: PLC0415
 
-    publish_scope = EnvelopeMiddleware.publish_scope
+    announce = EventBroker.announce
     numbers = count(1)
 
-    async def broken(self: Any, call_next: Callable[..., Awaitable[Any]], cmd: Any) -> Any:
-        async def send(command: Any) -> Any:
-            is_due = is_event and next(numbers) == nth
-            if is_due and not confirmed:
-                die_once()
-            result = await call_next(command)
-            if is_due and confirmed:
-                die_once()
-            return result
+    async def broken(self: Any, event: Any) -> None:
+        is_due = next(numbers) == nth
+        if is_due and not confirmed:
+            die_once()
+        await announce(self, event)
+        if is_due and confirmed:
+            die_once()
 
-        is_event = isinstance(cmd.body, Event)
-        return await publish_scope(self, send, cmd)
-
-    EnvelopeMiddleware.publish_scope = broken
+    EventBroker.announce = broken
 
 
 def before_mark(nth: int) -> None:
@@ -84,18 +79,17 @@ def before_mark(nth: int) -> None:
 
 def around_handler(disturb: Callable[[bytes], Awaitable[None]]) -> None:
     """Run `disturb` with the body of each message just before its handler."""
-    from apps.kit.recovery import RecoveryMiddleware  # noqa: PLC0415
+    from apps.kit.suspects import Suspects  # noqa: PLC0415
 
-    consume_scope = RecoveryMiddleware.consume_scope
+    turn = Suspects.turn
 
-    async def broken(self: Any, call_next: Callable[..., Awaitable[Any]], msg: Any) -> Any:
-        async def handle(message: Any) -> Any:
+    @asynccontextmanager
+    async def broken(self: Any, message: Any) -> AsyncIterator[None]:
+        async with turn(self, message):
             await disturb(message.body)
-            return await call_next(message)
+            yield
 
-        return await consume_scope(self, handle, msg)
-
-    RecoveryMiddleware.consume_scope = broken
+    Suspects.turn = broken
 
 
 def in_handler(nth: int) -> None:
