@@ -21,6 +21,14 @@ class Reader:
         assert answer is None or answer.ok, f"{path}: {answer.status}"
         return self.page
 
+    async def open_refused(self, path: str) -> Page:
+        """Open what the server refuses, which the browser notes as an error: no other trouble is forgiven."""
+        answer = await self.page.goto(self.url + path, wait_until="load")
+        assert answer is not None
+        assert answer.status >= 400, f"{path}: {answer.status}"
+        self.troubles = [trouble for trouble in self.troubles if f"status of {answer.status}" not in trouble]
+        return self.page
+
     async def allow_only_the_site(self, route: Route) -> None:
         if route.request.url.startswith(self.url):
             await route.continue_()
