@@ -1,0 +1,1 @@
+"""One module per dashboard, and what they are drawn with."""
