@@ -52,6 +52,8 @@ class Event(Contract):
     version: ClassVar[int]
     owner: ClassVar[str]
     """The app that publishes it."""
+    from_outside: ClassVar[bool] = False
+    """Whether other systems may publish it too, straight to RabbitMQ."""
     example: ClassVar[dict[str, Any]]
     """A valid body, as JSON."""
     identity_field: ClassVar[str] = "order_id"

@@ -162,6 +162,7 @@ class OrderCreated(OrderContent, Event):
     topic: ClassVar[str] = "order.created.v1"
     version: ClassVar[int] = 1
     owner: ClassVar[str] = "orders"
+    from_outside: ClassVar[bool] = True
     time_field: ClassVar[str] = "placed_at"
     history: ClassVar[tuple[Change, ...]] = (Change("0.1.0", "Introduced."),)
     example: ClassVar[dict[str, Any]] = {
@@ -181,6 +182,7 @@ class OrderCancelled(Event):
     topic: ClassVar[str] = "order.cancelled.v1"
     version: ClassVar[int] = 1
     owner: ClassVar[str] = "orders"
+    from_outside: ClassVar[bool] = True
     time_field: ClassVar[str] = "cancelled_at"
     history: ClassVar[tuple[Change, ...]] = (Change("0.1.0", "Introduced."),)
     example: ClassVar[dict[str, Any]] = {

@@ -93,6 +93,7 @@ class StockAdjusted(Event):
     topic: ClassVar[str] = "stock.adjusted.v1"
     version: ClassVar[int] = 1
     owner: ClassVar[str] = "warehouse"
+    from_outside: ClassVar[bool] = True
     identity_field: ClassVar[str] = "adjustment_id"
     time_field: ClassVar[str] = "adjusted_at"
     history: ClassVar[tuple[Change, ...]] = (Change("0.1.0", "Introduced."),)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from apps.site.system import System
 
 OUTSIDE = "outside"
-"""Stands for whoever publishes what no app does."""
+"""Stands for the other systems that publish."""
 
 WIDTH = 1000.0
 _TOP = 44.0
@@ -58,7 +58,7 @@ class Map:
 def lay_out(system: System) -> Map:
     """Place every app beside the events that it sends or receives; the same system gives the same map."""
     senders = {
-        event.topic: [sending.app for sending in system.publishers_of(event)] or [OUTSIDE]
+        event.topic: [*[OUTSIDE] * event.from_outside, *(sending.app for sending in system.publishers_of(event))]
         for event in system.events
     }
     receivers = {

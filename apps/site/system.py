@@ -41,6 +41,7 @@ class Event:
     summary: str
     description: str
     owner: str
+    from_outside: bool
     version: int
     history: tuple[Mapping[str, str], ...]
     content_type: str
@@ -72,7 +73,7 @@ class System:
     events: tuple[Event, ...]
 
     def publishers_of(self, event: Event) -> list[Sending]:
-        """Who sends an event; nobody, if it comes from outside."""
+        """The apps that send an event; other systems may do so too, where it comes from outside."""
         return [sending for app in self.apps for sending in app.sends if sending.topic == event.topic]
 
     def queues_of(self, event: Event) -> list[Queue]:
@@ -109,8 +110,8 @@ def understand(document: Document) -> System:
     )
     sent = [sending.topic for app in apps for sending in app.sends]
     events = [_event(document, name, message) for name, message in document["components"]["messages"].items()]
-    # What comes from outside stands first: there the flow begins.
-    events.sort(key=lambda event: sent.index(event.topic) if event.topic in sent else -1)
+    # What the warehouse and other systems tell stands first: there the flow begins.
+    events.sort(key=lambda event: sent.index(event.topic) if event.owner in {app.name for app in apps} else -1)
     return System(document, apps, tuple(events))
 
 
@@ -139,6 +140,7 @@ def _event(document: Document, name: str, message: Mapping[str, Any]) -> Event:
         message["summary"],
         message["description"],
         message["tags"][0]["name"],
+        message["x-from-outside"],
         message["x-version"],
         tuple(message["x-history"]),
         message["contentType"],

@@ -58,7 +58,7 @@ async def test_map_follows_what_is_pointed_at_or_has_the_focus(reader: Reader) -
     """Pointing at an event, or coming to it by keyboard, lights up its publisher and its consumers only."""
     page = await reader.open()
     lit = "[...document.querySelectorAll('.map [data-node].on')].map((node) => node.dataset.node)"
-    expected = {"event:stock.adjusted.v1", "app:outside", "app:stock", "app:webhooks"}
+    expected = {"event:stock.adjusted.v1", "app:outside", "app:ingress", "app:stock", "app:webhooks"}
 
     await page.locator('.map [data-node="event:stock.adjusted.v1"]').hover()
     assert set(await page.evaluate(lit)) == expected
@@ -66,7 +66,7 @@ async def test_map_follows_what_is_pointed_at_or_has_the_focus(reader: Reader) -
     assert await page.evaluate(lit) == []
     await page.locator('.map [data-node="event:stock.adjusted.v1"]').focus()
     assert set(await page.evaluate(lit)) == expected
-    assert await page.locator(".map .edge.on").count() == 3
+    assert await page.locator(".map .edge.on").count() == 4
 
 
 async def test_keyboard_alone_is_enough(reader: Reader) -> None:

@@ -97,6 +97,7 @@ def test_message_says_what_the_contract_says(event: type[Event], system: dict[st
     assert message["name"] == event.topic
     assert message["x-version"] == event.version
     assert message["tags"] == [{"name": event.owner}]
+    assert message["x-from-outside"] == event.from_outside
     assert message["x-history"] == [change._asdict() for change in event.history]
     assert message["summary"] == (event.__doc__ or "").partition("\n")[0]
     assert system["channels"][event.topic]["messages"].keys() == {event.__name__}

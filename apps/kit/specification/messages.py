@@ -108,6 +108,7 @@ def message(event: type[Event]) -> dict[str, Any]:
             }
         },
         "x-version": event.version,
+        "x-from-outside": event.from_outside,
         "x-properties": [
             {"name": name, "description": _PROPERTIES[name], "example": value}
             for name, value in _properties(event, example).items()
