@@ -39,12 +39,13 @@ def audited(*, but_for: Collection[str]) -> Callable[[Request], Awaitable[None]]
         if request.method in _CHANGES_NOTHING or request.url.path in but_for:
             return
         caller = await caller_of(request)
+        asked = f"?{request.url.query}" if request.url.query else ""
         trail: AuditLog = request.app.state.audit
         entry = AuditEntry(
             id=uuid4(),
             at=utc_now(),
             caller=caller.id,
-            action=f"{request.method} {request.url.path}"[:_ACTION_CHARACTERS],
+            action=f"{request.method} {request.url.path}{asked}"[:_ACTION_CHARACTERS],
             request_id=request.state.request_id,
         )
         await trail.begin(entry)

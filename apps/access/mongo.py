@@ -44,7 +44,7 @@ class AuditEntry(Model):
     at: AwareDatetime
     caller: str
     action: str
-    """Method and path, or the command."""
+    """Method, path and query, or the command."""
     request_id: str
     status: int | None = None
     """HTTP status of the answer; None if the process died before it, or MongoDB failed."""

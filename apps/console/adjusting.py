@@ -3,10 +3,12 @@
 import asyncio
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Self
 from uuid import UUID, uuid4
 
+from pymongo.errors import PyMongoError
 from starlette.datastructures import FormData
 
 from apps.kit.broker import EventBroker
@@ -79,7 +81,8 @@ async def adjust(adjustment: StockAdjusted, broker: EventBroker, shelves: MongoS
     if applied is None:
         _check(adjustment, level, _)
         await publish(broker, adjustment)
-        applied = await _applied(adjustment.adjustment_id, shelves)
+        with suppress(PyMongoError):  # it is on its way: nobody must be led to send it in another form
+            applied = await _applied(adjustment.adjustment_id, shelves)
     if applied is None:
         return False
     if (applied.sku, applied.mode, applied.quantity) != (

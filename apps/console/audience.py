@@ -36,6 +36,11 @@ class Audience:
     """The one order that they look at."""
 
     @property
+    def is_list(self) -> bool:
+        """Whether they look at orders one below another."""
+        return self.order_id is None and not VIEWS[self.view].each_tick
+
+    @property
     def common(self) -> "Audience":
         """All who see the same on whatever page."""
         return replace(self, view=EVERYWHERE, order_id=None)
@@ -75,6 +80,7 @@ class View:
 
     draw: Draw
     each_tick: bool
+    scope: Scope
     for_whole_shop: bool
     is_page: bool
     """Whether there is a stream of that name."""
@@ -83,7 +89,9 @@ class View:
 VIEWS: dict[str, View] = {}
 
 
-def view(name: str, *, each_tick: bool = False, for_whole_shop: bool = False) -> Callable[[Draw], Draw]:
+def view(
+    name: str, *, each_tick: bool = False, scope: Scope = Scope.ORDERS_READ, for_whole_shop: bool = False
+) -> Callable[[Draw], Draw]:
     """Have a function draw what moves in a page: after changes of orders, and for whoever begins to look.
 
     The stream of `order` is `/live/orders/{order_id}`, of all others `/live/{name}`. `order` is drawn after
@@ -93,11 +101,12 @@ def view(name: str, *, each_tick: bool = False, for_whole_shop: bool = False) ->
         name: that of the view; `everywhere` is drawn for every audience.
         each_tick: draw it once a second, whether an order changed or not; what is drawn the same as before
             is not sent again.
+        scope: that its viewers need.
         for_whole_shop: refuse it to those who are bound to one client.
     """
 
     def register(draw: Draw) -> Draw:
-        VIEWS[name] = View(draw, each_tick, for_whole_shop, name not in (EVERYWHERE, ORDER))
+        VIEWS[name] = View(draw, each_tick, scope, for_whole_shop, name not in (EVERYWHERE, ORDER))
         return draw
 
     return register

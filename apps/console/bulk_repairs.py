@@ -7,11 +7,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Form, Path, Request, Response
 from pydantic import BaseModel, Field
 
-from apps.console.dead_letters import Manager, letter_manager
 from apps.console.pages import gettext, page
 from apps.kit.paging import Cursor
 from apps.recovery import api
-from apps.recovery.api import Archive, Repairs
+from apps.recovery.api import Archive, Manager, Repairs, manager
 from apps.recovery.application import LetterFilter, Origin
 from apps.recovery.destinations import Destination, destination_of
 from apps.recovery.domain import OPEN_STATES
@@ -24,7 +23,7 @@ _MOST_ORIGINS = 100
 _MOST_REASONS = 20
 _ALL = "all"
 
-router = APIRouter(prefix="/dead-letters/groups/{group}", dependencies=[Depends(letter_manager)])
+router = APIRouter(prefix="/dead-letters/groups/{group}", dependencies=[Depends(manager)])
 
 Group = Annotated[str, Path(min_length=1, max_length=64, description="A fingerprint, or `all`.")]
 

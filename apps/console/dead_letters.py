@@ -16,12 +16,12 @@ from apps.console.bodies import hex_dump, indented
 from apps.console.figures import Reading
 from apps.console.order_story import trace_link
 from apps.console.pages import page
-from apps.kit.access import Caller, Scope, may
+from apps.kit.access import Scope
 from apps.kit.clock import utc_now
 from apps.kit.paging import Cursor
 from apps.kit.problems import ProblemError
 from apps.recovery import api
-from apps.recovery.api import MOST_GROUPS, STATES, Archive, Which
+from apps.recovery.api import MOST_GROUPS, STATES, Archive, Which, manager
 from apps.recovery.application import LetterFilter
 from apps.recovery.domain import OPEN_STATES
 from apps.recovery.letters import MongoLetters
@@ -32,16 +32,7 @@ _TREND_HOURS = 24
 _KEPT_SECONDS = 2.0
 
 
-async def letter_manager(caller: Annotated[Caller, Depends(may(Scope.DEAD_LETTERS_MANAGE))]) -> Caller:
-    """Dead letters are about the orders of all clients, so nobody who is bound to one may see any."""
-    if caller.client is not None:
-        raise ProblemError(403, "A caller that is bound to one client cannot manage dead letters")
-    return caller
-
-
-Manager = Annotated[Caller, Depends(letter_manager)]
-
-router = APIRouter(prefix="/dead-letters", dependencies=[Depends(letter_manager)])
+router = APIRouter(prefix="/dead-letters", dependencies=[Depends(manager)])
 
 
 async def audit_log(request: Request) -> MongoAuditLog:
@@ -58,11 +49,9 @@ async def show_groups(request: Request, archive: Archive, state: Which = "open")
     return page(request, "dead_letters/groups.html", **await _groups(archive, state))
 
 
-@view("dead-letters", each_tick=True, for_whole_shop=True)
+@view("dead-letters", each_tick=True, scope=Scope.DEAD_LETTERS_MANAGE, for_whole_shop=True)
 async def open_groups(audience: Audience, _changes: Changes, state: State) -> Sequence[str]:
     """What that page shows first, read once for all who look."""
-    if Scope.DEAD_LETTERS_MANAGE not in audience.scopes:
-        return []
     if not hasattr(state, "open_letter_groups"):
         state.open_letter_groups = Reading(partial(_groups, state.letters, "open"), _KEPT_SECONDS)
     found = await state.open_letter_groups.value()

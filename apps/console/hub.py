@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from structlog.stdlib import get_logger
 
 from apps.console.audience import EVERYWHERE, VIEWS, Audience, Changes, View
-from apps.console.changes import RECENT_SECONDS, Batch, Watch
+from apps.console.changes import MOST_DRAWN, RECENT_SECONDS, Batch, Watch
 from apps.console.rates import Rates
 from apps.console.streams import Viewer, event, shown
 from apps.kit.mongo import Database
@@ -44,18 +44,23 @@ class Live:
         self._opened_at: float | None = None
         self._viewers: dict[Audience, set[Viewer]] = {}
         self._sent: dict[tuple[Audience, str], frozenset[str]] = {}
-        self._due_again: dict[UUID | None, float] = {}
+        self._behind_since: float | None = None
+        self._due_again: dict[Audience, float] = {}
         self._running: asyncio.Task[None] | None = None
 
     @property
     def viewers(self) -> int:
         return sum(map(len, self._viewers.values()))
 
+    def viewers_of(self, client: str) -> int:
+        """How many of them see the orders of this client only."""
+        return sum(len(viewers) for audience, viewers in self._viewers.items() if audience.client == client)
+
     @contextmanager
     def viewing(self, viewer: Viewer, audience: Audience, state: State) -> Iterator[None]:
         """Show a viewer what moves, while the context is open."""
         self._viewers.setdefault(audience, set()).add(viewer)
-        if self._running is None or self._running.done():
+        if self._running is None:
             self._running = asyncio.create_task(self._run(state))
         try:
             yield
@@ -65,7 +70,7 @@ class Live:
                 del self._viewers[audience]
                 for key in [key for key in self._sent if key[0] == audience]:
                     del self._sent[key]
-                self._due_again.pop(audience.order_id, None)
+                self._due_again.pop(audience, None)
 
     async def close(self) -> None:
         """Let everybody go, who will come back to another process."""
@@ -82,7 +87,7 @@ class Live:
         ending = asyncio.create_task(self._end_with_process())
         seen = time.monotonic()
         try:
-            while time.monotonic() - seen < _LINGER_SECONDS:
+            while self._viewers or time.monotonic() - seen < _LINGER_SECONDS:
                 began = time.monotonic()
                 if self._viewers:
                     seen = began
@@ -93,6 +98,7 @@ class Live:
                     self._watch.miss()
                 await asyncio.sleep(max(_REST_SECONDS, _TICK_SECONDS - (time.monotonic() - began)))
         finally:
+            self._running = None  # whoever comes while the stream is being closed has a new one opened
             ending.cancel()
             await self._watch.close()
 
@@ -124,11 +130,25 @@ class Live:
             self._opened_at = self._watch.opened_at
             for viewer in self._everybody():
                 viewer.is_stale = True
-        elif batch.is_caught_up:
-            for audience, viewers in self._viewers.items():
-                if not VIEWS[audience.view].each_tick:
-                    for viewer in viewers:
-                        viewer.is_stale = True
+            return
+        # Who sees one client's orders is not told how many wait, and theirs may be among them.
+        is_behind = self._is_behind(batch)
+        for audience, viewers in self._viewers.items():
+            if audience.is_list and (batch.is_caught_up or (is_behind and audience.client is not None)):
+                for viewer in viewers:
+                    viewer.is_stale = True
+
+    def _is_behind(self, batch: Batch) -> bool:
+        """Whether some orders have waited to be drawn for so long that it is to be said, again."""
+        now = time.monotonic()
+        if not batch.more:
+            self._behind_since = None
+        elif self._behind_since is None:
+            self._behind_since = now
+        elif now - self._behind_since >= RECENT_SECONDS:
+            self._behind_since = now
+            return True
+        return False
 
     async def _show_to(
         self,
@@ -143,14 +163,16 @@ class Live:
         changes = heard.changes(audience, heard.batch.to_draw, heard.batch.more)
         if what.each_tick or changes.orders or changes.more or self._is_due(audience, heard, newcomers):
             parts = await self._draw(what, audience, changes, state)
+        if audience not in self._viewers:
+            return  # they all left while it was drawn
         message = shown(
             [*self._unsent(audience, audience.view, parts), *self._unsent(audience, "", everywhere)]
         )
-        if newcomers and audience.order_id is None and not what.each_tick:
+        if newcomers and audience.is_list:
             parts = await self._draw(what, audience, heard.changes(audience, heard.recent, 0), state)
         whole = shown([*parts, *everywhere])
         for viewer in viewers:
-            text = (whole if viewer.is_new else message) + self._fresh(viewer)
+            text = (whole if viewer.is_new else message) + self._fresh(viewer, audience)
             if text:
                 viewer.offer(text)
             viewer.is_new = False
@@ -163,20 +185,21 @@ class Live:
         if (order_id := audience.order_id) is None:
             return False
         if order_id in heard.batch.changed:
-            self._due_again[order_id] = time.monotonic() + 2 * _TICK_SECONDS
+            self._due_again[audience] = time.monotonic() + 2 * _TICK_SECONDS
             return True
-        if time.monotonic() >= self._due_again.get(order_id, float("inf")):
-            del self._due_again[order_id]
+        if time.monotonic() >= self._due_again.get(audience, float("inf")):
+            del self._due_again[audience]
             return True
         return bool(newcomers)
 
-    def _fresh(self, viewer: Viewer) -> bytes:
+    def _fresh(self, viewer: Viewer, audience: Audience) -> bytes:
         """Have a page read itself again that may lack something, once all that follows is heard."""
         if not viewer.is_stale or self._opened_at is None:
             return b""
         viewer.is_stale = False
-        if viewer.is_new and time.monotonic() - self._opened_at > RECENT_SECONDS:
-            return b""  # it was shown all that it may lack
+        was_shown_all = not audience.is_list or len(self._watch.recent) < MOST_DRAWN
+        if viewer.is_new and was_shown_all and time.monotonic() - self._opened_at > RECENT_SECONDS:
+            return b""
         return event("fresh", random.randint(0, _SPREAD_MS * (self.viewers - 1)))  # noqa: S311  # no secret
 
     def _unsent(self, audience: Audience, name: str, parts: Sequence[str]) -> Sequence[str]:
@@ -207,9 +230,7 @@ class Live:
 
     async def _read(self, order_ids: Collection[UUID]) -> Mapping[UUID, Order]:
         """The orders as they are now; read once for all."""
-        if not order_ids or not any(
-            audience.order_id is None and not VIEWS[audience.view].each_tick for audience in self._viewers
-        ):
+        if not order_ids or not any(audience.is_list for audience in self._viewers):
             return {}
         try:
             async with asyncio.timeout(_DRAWING_SECONDS):

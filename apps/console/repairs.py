@@ -5,11 +5,10 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Form, Request, Response
 
-from apps.console.dead_letters import Manager, letter_manager
 from apps.console.pages import gettext, page, redirect
 from apps.kit.problems import ProblemError
 from apps.recovery import api
-from apps.recovery.api import Archive, Repairs
+from apps.recovery.api import Archive, Manager, Repairs, manager
 from apps.recovery.destinations import destination_of, origin_of
 from apps.recovery.letters import MongoLetters
 from apps.recovery.repair import Repair, why_closed
@@ -17,7 +16,7 @@ from apps.recovery.requests import Discard
 
 _CONFLICT = 409
 
-router = APIRouter(prefix="/dead-letters", dependencies=[Depends(letter_manager)])
+router = APIRouter(prefix="/dead-letters", dependencies=[Depends(manager)])
 
 
 @router.get("/{dead_letter_id}/replay")

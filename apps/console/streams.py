@@ -4,7 +4,7 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 
 from fastapi import Response
 from starlette.types import Receive, Scope, Send
@@ -16,7 +16,7 @@ _SILENCE_SECONDS = 15.0
 """Proxies close what is silent for long, most of them after 30 s or more."""
 _SEND_SECONDS = 10.0
 """Whoever takes nothing for so long takes the last word neither."""
-_CHECKED_EVERY_SECONDS = 30.0
+_CHECKED_EVERY_SECONDS = 5.0
 _LONGEST_PAUSE_MS = 6000
 
 
@@ -60,20 +60,25 @@ class Viewer:
         """All messages until its end, and a sign of life where there are none."""
         # After a restart, not all come back at once.
         yield f"retry: {random.randint(1000, _LONGEST_PAUSE_MS)}\n\n".encode()  # noqa: S311  # no secret
-        checked = time.monotonic()
+        spoke = checked = time.monotonic()
         while True:
-            try:
-                async with asyncio.timeout(_SILENCE_SECONDS):
+            message: bytes | None = b""
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(_SILENCE_SECONDS, _CHECKED_EVERY_SECONDS)):
                     message = await self._messages.get()
-            except TimeoutError:
-                message = b":\n\n"
             if message is None:
                 return
-            yield message
-            if time.monotonic() - checked > _CHECKED_EVERY_SECONDS and not self._is_gone:
-                checked = time.monotonic()
+            now = time.monotonic()
+            if not message and now - spoke >= _SILENCE_SECONDS:
+                message = b":\n\n"
+            if now - checked >= _CHECKED_EVERY_SECONDS and not self._is_gone:
+                checked = now
                 if not await self._may_stay():
                     self.end(DROP)
+                    continue
+            if message:
+                spoke = now
+                yield message
 
 
 class EventStream(Response):

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 
-from apps.kit.access import Scope, may
+from apps.kit.access import Caller, Scope, may
 from apps.kit.errors import DependencyUnavailable
 from apps.kit.paging import Cursor, Position
 from apps.kit.problems import Problem, ProblemError, Responses
@@ -35,11 +35,17 @@ from apps.recovery.views import (
 
 MOST_GROUPS = 200
 
-router = APIRouter(
-    prefix="/v1/dead-letters",
-    tags=["dead letters"],
-    dependencies=[Depends(may(Scope.DEAD_LETTERS_MANAGE))],
-)
+
+async def manager(caller: Annotated[Caller, Depends(may(Scope.DEAD_LETTERS_MANAGE))]) -> Caller:
+    """Dead letters are about the orders of all clients, so nobody who is bound to one may see any."""
+    if caller.client is not None:
+        raise ProblemError(403, "A caller that is bound to one client cannot manage dead letters")
+    return caller
+
+
+router = APIRouter(prefix="/v1/dead-letters", tags=["dead letters"], dependencies=[Depends(manager)])
+
+Manager = Annotated[Caller, Depends(manager)]
 
 
 async def letter_archive(request: Request) -> MongoLetters:

@@ -58,7 +58,7 @@ class Map:
 def lay_out(system: System) -> Map:
     """Place every app beside the events that it sends or receives; the same system gives the same map."""
     senders = {
-        event.topic: [*[OUTSIDE] * event.from_outside, *(sending.app for sending in system.publishers_of(event))]
+        event.topic: [OUTSIDE] * event.from_outside + [sending.app for sending in system.publishers_of(event)]
         for event in system.events
     }
     receivers = {

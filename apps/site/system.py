@@ -111,7 +111,8 @@ def understand(document: Document) -> System:
     sent = [sending.topic for app in apps for sending in app.sends]
     events = [_event(document, name, message) for name, message in document["components"]["messages"].items()]
     # What the warehouse and other systems tell stands first: there the flow begins.
-    events.sort(key=lambda event: sent.index(event.topic) if event.owner in {app.name for app in apps} else -1)
+    known = {app.name for app in apps}
+    events.sort(key=lambda event: sent.index(event.topic) if event.owner in known else -1)
     return System(document, apps, tuple(events))
 
 

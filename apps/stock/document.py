@@ -5,7 +5,7 @@ from uuid import UUID
 
 from odmantic import Field, Model
 from pydantic import AwareDatetime
-from pymongo import ASCENDING, IndexModel
+from pymongo import ASCENDING, DESCENDING, IndexModel
 
 IS_TIME = {"$type": "date"}
 """Part of each query for released reservations, so that it can use their index."""
@@ -59,10 +59,15 @@ class Reservation(Model):
 class Adjustment(Model):
     """One adjustment that was applied, or was older than a later count."""
 
-    model_config = {"collection": "adjustments"}
+    model_config = {
+        "collection": "adjustments",
+        "indexes": lambda: [
+            IndexModel([("sku", ASCENDING), ("adjusted_at", DESCENDING)], name="by_sku_and_time")
+        ],
+    }
 
     id: UUID = Field(primary_field=True)
-    sku: str = Field(index=True)
+    sku: str
     mode: str
     quantity: int | None
     adjusted_at: AwareDatetime

@@ -64,7 +64,7 @@ async def list_endpoints(webhooks: Webhooks) -> Endpoints:
 
 @router.get("/webhook-endpoints/{endpoint_id}", summary="One webhook endpoint", responses=_NOT_FOUND)
 async def show_endpoint(endpoint_id: UUID, webhooks: Webhooks) -> EndpointView:
-    return EndpointView.of(await _endpoint(endpoint_id, webhooks))
+    return EndpointView.of(await find_endpoint(endpoint_id, webhooks))
 
 
 @router.patch("/webhook-endpoints/{endpoint_id}", summary="Change a webhook endpoint", responses=_NOT_FOUND)
@@ -98,7 +98,7 @@ async def delete_endpoint(endpoint_id: UUID, webhooks: Webhooks) -> None:
 async def rotate_secret(endpoint_id: UUID, webhooks: Webhooks) -> EndpointWithSecret:
     """For 24 hours each delivery is signed with both secrets; a second rotation ends the oldest at once."""
     with _problems():
-        endpoint, secret = await webhooks.rotate(await _endpoint(endpoint_id, webhooks))
+        endpoint, secret = await webhooks.rotate(await find_endpoint(endpoint_id, webhooks))
     return EndpointWithSecret.of(endpoint, secret=secret)
 
 
@@ -111,7 +111,7 @@ async def rotate_secret(endpoint_id: UUID, webhooks: Webhooks) -> EndpointWithSe
 async def test_endpoint(endpoint_id: UUID, webhooks: Webhooks) -> DeliveryView:
     """It goes the way of every event, whatever the filter; the log shows what became of it."""
     with _problems():
-        return DeliveryView.of(await webhooks.test(await _endpoint(endpoint_id, webhooks)))
+        return DeliveryView.of(await webhooks.test(await find_endpoint(endpoint_id, webhooks)))
 
 
 @router.get(
@@ -127,7 +127,7 @@ async def list_deliveries(
     cursor: Annotated[UUID | None, Query(description="`next_cursor` of the page before.")] = None,
 ) -> DeliveryPage:
     """Newest first, with every attempt and the beginning of its answer."""
-    await _endpoint(endpoint_id, webhooks)
+    await find_endpoint(endpoint_id, webhooks)
     after = await _position(cursor, endpoint_id, webhooks)
     found = await webhooks.deliveries(endpoint_id, state, after, limit + 1)
     page = found[:limit]
@@ -152,7 +152,7 @@ async def resend_delivery(delivery_id: UUID, webhooks: Webhooks) -> DeliveryView
         return DeliveryView.of(await webhooks.resend(delivery))
 
 
-async def _endpoint(endpoint_id: UUID, webhooks: MongoEndpoints) -> Endpoint:
+async def find_endpoint(endpoint_id: UUID, webhooks: MongoEndpoints) -> Endpoint:
     return _found(await webhooks.find(endpoint_id), endpoint_id)
 
 

@@ -50,18 +50,19 @@ class MongoEndpoints:
         self._deliveries = database.collection(Delivery)
 
     async def add(
-        self, url: str, event_types: Sequence[str], description: str | None
+        self, url: str, event_types: Sequence[str], description: str | None, endpoint_id: UUID | None = None
     ) -> tuple[Endpoint, str]:
         """Register an endpoint; returns it and its secret, which nobody can read again.
 
         Raises:
             TooManyEndpointsError: there are too many already.
+            DuplicateKeyError: there is one of this id.
         """
         if await self._endpoints.count_documents({}) >= MOST_ENDPOINTS:
             raise TooManyEndpointsError
         secret = new_secret()
         endpoint = Endpoint(
-            id=uuid4(),
+            id=endpoint_id or uuid4(),
             url=url,
             description=description,
             event_types=list(event_types),

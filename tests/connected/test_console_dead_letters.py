@@ -20,6 +20,7 @@ from apps.access.domain import prefix_of
 pytestmark = pytest.mark.connected
 
 _CSRF = re.compile(r'name="csrf" value="([^"]*)"')
+_HIDDEN = re.compile(r'<input type="hidden" name="([^"]*)" value="([^"]*)"')
 _HIDDEN = re.compile(r'<input type="hidden" name="([^"]+)" value="([^"]*)">')
 
 
@@ -35,9 +36,18 @@ async def signed_in(system: System, key: str | None = None) -> AsyncIterator[htt
 
 async def submit(browser: httpx.AsyncClient, way: str, **fields: Any) -> httpx.Response:
     """Send a form that a page shows."""
-    found = _CSRF.search((await browser.get(way)).text)
-    assert found, f"{way} has no form"
-    return await browser.post(way, data={"csrf": unescape(found[1]), **fields})
+    return await browser.post(way, data={**await hidden(browser, way), **fields})
+
+
+async def hidden(browser: httpx.AsyncClient, way: str) -> dict[str, str]:
+    """What a form sends besides what somebody types."""
+    return hidden_in(await browser.get(way))
+
+
+def hidden_in(page: httpx.Response) -> dict[str, str]:
+    found = {name: unescape(value) for name, value in _HIDDEN.findall(page.text)}
+    assert "csrf" in found, f"{page.url} has no form"
+    return found
 
 
 def shown(answer: httpx.Response) -> str:

@@ -60,8 +60,9 @@ async def live(database: Database, monkeypatch: pytest.MonkeyPatch) -> AsyncIter
     async def one(audience: Audience, _changes: Changes, _state: State) -> Sequence[str]:
         return [f'<p id="{audience.order_id}">{uuid4()}</p>']
 
-    monkeypatch.setitem(VIEWS, ROWS, View(rows, each_tick=False, for_whole_shop=False, is_page=True))
-    monkeypatch.setitem(VIEWS, ORDER, View(one, each_tick=False, for_whole_shop=False, is_page=False))
+    seldom: dict[str, Any] = {"each_tick": False, "scope": Scope.ORDERS_READ, "for_whole_shop": False}
+    monkeypatch.setitem(VIEWS, ROWS, View(rows, is_page=True, **seldom))
+    monkeypatch.setitem(VIEWS, ORDER, View(one, is_page=False, **seldom))
     monkeypatch.delitem(VIEWS, "everywhere", raising=False)
     hub = Live(database)
     yield hub

@@ -11,7 +11,7 @@ import pytest
 from conftest import System, eventually
 from receiver import Receiver, answer, receiving
 from standardwebhooks import Webhook
-from test_console_dead_letters import shown, signed_in, submit
+from test_console_dead_letters import hidden, hidden_in, shown, signed_in, submit
 from test_keys import made
 
 pytestmark = pytest.mark.connected
@@ -183,6 +183,60 @@ async def test_rotated_secret_is_shown_once_and_both_are_valid(system: System) -
     for secret in (old, new):
         Webhook(secret).verify(request.body, dict(request.headers))
     assert not _SECRET.search(unescape(after.text))
+
+
+async def test_an_answer_that_is_loaded_again_does_nothing_again(system: System) -> None:
+    """A browser sends the form anew for it: no second endpoint, and no end of the secret that is in use."""
+    async with receiving() as receiver, signed_in(system) as browser:
+        new: dict[str, Any] = {
+            **await hidden(browser, "/webhooks/new"),
+            "url": receiver.url,
+            "event_types": [WANTED],
+        }
+        first, again = [await browser.post("/webhooks/new", data=new) for _ in range(2)]
+        way = again.headers["location"].removeprefix("/console")
+        listed = await browser.get("/webhooks")
+        same = await hidden(browser, f"{way}/rotate")
+        rotated, reloaded = [await browser.post(f"{way}/rotate", data=same) for _ in range(2)]
+        await press(browser, way, f"{way}/test")
+        (request,) = await receiver.received(1)
+        await submit(browser, f"{way}/delete")
+
+    assert (first.status_code, again.status_code, rotated.status_code, reloaded.status_code) == (
+        201,
+        303,
+        200,
+        409,
+    )
+    assert listed.text.count(f"{receiver.url}<") == 1
+    assert "It has been given a new secret since this form was made." in shown(reloaded)
+    assert not _SECRET.search(unescape(again.text + reloaded.text))
+    for page in (first, rotated):
+        (secret,) = set(_SECRET.findall(unescape(page.text)))
+        Webhook(secret).verify(request.body, dict(request.headers))
+
+
+async def test_nobody_overwrites_what_somebody_else_has_changed(system: System) -> None:
+    """Who saves what they saw before is told, sees what they typed, and may send it again."""
+    async with (
+        receiving() as receiver,
+        signed_in(system) as browser,
+        added(system, browser, receiver) as (way, _),
+    ):
+        seen = await hidden(browser, f"{way}/change")
+        await submit(browser, f"{way}/change", url=receiver.url, event_types=[WANTED], description="Theirs")
+        mine = {"url": receiver.url, "event_types": [], "description": "Mine"}
+        refused = await browser.post(f"{way}/change", data={**seen, **mine})
+        between = await browser.get(way)
+        again = hidden_in(refused)
+        sent = await browser.post(f"{way}/change", data={**again, **mine})
+        after = await browser.get(way)
+
+    assert (refused.status_code, sent.status_code) == (409, 303)
+    assert "Somebody has changed it meanwhile." in shown(refused)
+    assert 'value="Mine"' in refused.text
+    assert f"Description Theirs Events {WANTED}" in shown(between)
+    assert "Description Mine Events all events" in shown(after)
 
 
 async def test_change_of_a_description_forgets_no_failure(system: System) -> None:

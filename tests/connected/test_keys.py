@@ -16,11 +16,14 @@ from conftest import PREFIX, System, body_of, eventually, new_order
 from test_commands import orderflow
 
 from apps.access.authentication import REMEMBERED_SECONDS
-from apps.access.domain import prefix_of
+from apps.access.domain import new_key, prefix_of
+from apps.access.mongo import MongoKeys
 from apps.cli.api_client import bearer
 from apps.cli.local.ports import LOOPBACK, free_port
 from apps.cli.local.supervisor import Supervisor
 from apps.kit.clock import utc_now
+from apps.kit.mongo import Database
+from apps.kit.scopes import Scope
 
 pytestmark = pytest.mark.connected
 
@@ -124,6 +127,22 @@ async def test_client_sees_its_own_orders_only(system: System) -> None:
             one["order_id"] for one in (await system.api.get("/v1/orders")).json()["orders"]
         }
     assert (await system.order(other) or {})["status"] != "cancelled"
+
+
+async def test_key_of_a_client_sees_no_dead_letter(system: System) -> None:
+    """Whatever its scopes are: they may come from a backup or from another program than ours."""
+    key = new_key()
+    scopes = [Scope.DEAD_LETTERS_MANAGE, Scope.WEBHOOKS_MANAGE]
+    await MongoKeys(Database(system.mongo, f"{PREFIX}_access")).put(
+        key, name="odd", scopes=scopes, client="acme"
+    )
+    ways = (
+        "/v1/dead-letters",
+        "/v1/dead-letters/groups",
+        f"/v1/dead-letters/{uuid4()}",
+        "/v1/webhook-endpoints",
+    )
+    assert [(await system.api.get(way, headers=bearer(key))).status_code for way in ways] == [403] * 4
 
 
 async def test_client_gets_no_rights_over_others(system: System) -> None:

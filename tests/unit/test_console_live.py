@@ -1,7 +1,7 @@
 """What moves in the console: who is slow is let go, nobody else waits, and no series is made by it."""
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
 from uuid import UUID, uuid4
@@ -14,13 +14,13 @@ from pymongo.errors import AutoReconnect
 from starlette.datastructures import State
 from starlette.types import Message
 
+from apps.console import hub, streams
 from apps.console import live as live_routes
-from apps.console import streams
-from apps.console.audience import VIEWS, Audience, Changes, View
-from apps.console.changes import MOST_DRAWN, MOST_WAITING, Watch
+from apps.console.audience import ORDER, VIEWS, Audience, Changes, Draw, View
+from apps.console.changes import MOST_DRAWN, MOST_WAITING, Batch, Watch
 from apps.console.figures import Latency, Reading, Seen
 from apps.console.flow import PARTS, concerns, context_of
-from apps.console.hub import Live
+from apps.console.hub import Live, _Heard
 from apps.console.queues import GONE, QUEUES, RETRY_QUEUES, QueueState
 from apps.console.rates import BUCKET_SECONDS, Rates
 from apps.console.streams import DROP, EventStream, Viewer, event, shown
@@ -72,13 +72,15 @@ async def test_silence_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_who_lost_the_right_to_look_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
     """A session that has ended ends its streams, also one on which nothing happens."""
-    monkeypatch.setattr(streams, "_SILENCE_SECONDS", 0.001)
     monkeypatch.setattr(streams, "_CHECKED_EVERY_SECONDS", 0)
 
     async def may_not() -> bool:
         return False
 
-    assert await said(Viewer(may_not)) == [b":\n\n", DROP]
+    told = Viewer(may_not)
+    told.offer(b"what it may not see any more")
+    assert await said(told) == [DROP]
+    assert await said(Viewer(may_not)) == [DROP]
 
 
 async def test_who_takes_nothing_at_all_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -335,16 +337,120 @@ def test_every_queue_is_shown_with_its_app() -> None:
     }
 
 
+def drawn_by(draw: Draw) -> View:
+    """A page of which something is drawn every second."""
+    return View(draw, each_tick=True, scope=Scope.ORDERS_READ, for_whole_shop=True, is_page=True)
+
+
+ENGLISH = (Language.ENGLISH, "", frozenset[Scope]())
+ANYBODY = Audience("any", *ENGLISH)
+
+
+@pytest.fixture
+async def away() -> AsyncIterator[Live]:
+    """What is shown while MongoDB is away."""
+    client = AsyncMongoClient[dict[str, Any]]("mongodb://127.0.0.1:1", serverSelectionTimeoutMS=10)
+    live = Live(Database(client, "any"))
+    yield live
+    await live.close()
+    await client.close()
+
+
+async def test_who_comes_while_the_stream_is_being_closed_is_shown_what_moves(
+    monkeypatch: pytest.MonkeyPatch, away: Live
+) -> None:
+    """Nobody has to wait for another viewer until something moves in their page."""
+    is_closing, may_close = asyncio.Event(), asyncio.Event()
+
+    async def draw(_audience: Audience, _changes: Changes, _state: State) -> Sequence[str]:
+        return ["<p id='a'>it moves</p>"]
+
+    async def close_slowly() -> None:
+        if not away.viewers:
+            is_closing.set()
+            await may_close.wait()
+
+    monkeypatch.setitem(VIEWS, "any", drawn_by(draw))
+    monkeypatch.setattr(hub, "_LINGER_SECONDS", 0)
+    monkeypatch.setattr(hub, "_TICK_SECONDS", 0)
+    async with asyncio.timeout(10):
+        with away.viewing(Viewer(may_stay), ANYBODY, State()):
+            monkeypatch.setattr(away._watch, "close", close_slowly)
+        await is_closing.wait()
+        viewer = Viewer(may_stay)
+        with away.viewing(viewer, ANYBODY, State()):
+            may_close.set()
+            messages = viewer.messages()
+            assert [await anext(messages) for _ in range(2)][1] == shown(["<p id='a'>it moves</p>"])
+
+
+async def test_nothing_is_kept_of_what_was_drawn_for_those_who_left(
+    monkeypatch: pytest.MonkeyPatch, away: Live
+) -> None:
+    """Each order's page is an audience of its own, so whatever stayed would stay for good."""
+    is_drawing, may_go_on = asyncio.Event(), asyncio.Event()
+
+    async def draw(_audience: Audience, _changes: Changes, _state: State) -> Sequence[str]:
+        is_drawing.set()
+        await may_go_on.wait()
+        return ["<p id='a'>the whole order</p>"]
+
+    monkeypatch.setitem(VIEWS, "any", drawn_by(draw))
+    monkeypatch.setattr(hub, "_LINGER_SECONDS", 0)
+    monkeypatch.setattr(hub, "_TICK_SECONDS", 0)
+    async with asyncio.timeout(10):
+        with away.viewing(Viewer(may_stay), ANYBODY, State()):
+            await is_drawing.wait()
+            running = away._running
+        may_go_on.set()
+        assert running is not None
+        await running
+    assert away._sent == {}
+
+
+async def test_each_audience_of_an_order_is_shown_what_follows_from_an_event(
+    monkeypatch: pytest.MonkeyPatch, away: Live
+) -> None:
+    """Deliveries come after their event; who reads in another language sees them too."""
+    order_id = uuid4()
+    audiences = [Audience(ORDER, language, "", frozenset(), None, order_id) for language in Language]
+    heard = _Heard(Batch(frozenset({order_id}), {}, 0, is_caught_up=False), {}, {})
+    later = _Heard(Batch(frozenset(), {}, 0, is_caught_up=False), {}, {})
+    monkeypatch.setattr(hub, "_TICK_SECONDS", 0)
+
+    assert [away._is_due(audience, heard, []) for audience in audiences] == [True, True]
+    assert [away._is_due(audience, later, []) for audience in audiences] == [True, True]
+    assert [away._is_due(audience, later, []) for audience in audiences] == [False, False]
+
+
+async def test_who_sees_one_client_only_is_told_to_look_again_under_load(
+    monkeypatch: pytest.MonkeyPatch, away: Live
+) -> None:
+    """How many orders of others wait is none of their business; that theirs may be among them is."""
+    monkeypatch.setattr(hub, "RECENT_SECONDS", 0)
+    away._opened_at = away._watch.opened_at = 0.0
+    busy = Batch(frozenset(), {}, 100, is_caught_up=False)
+    with (
+        away.viewing(all_seeing := Viewer(may_stay), Audience("orders", *ENGLISH), State()),
+        away.viewing(bound := Viewer(may_stay), Audience("orders", *ENGLISH, "client-1"), State()),
+    ):
+        all_seeing.is_stale = bound.is_stale = False
+        away._note_staleness(busy)
+        assert (all_seeing.is_stale, bound.is_stale) == (False, False)
+        away._note_staleness(busy)
+        assert (all_seeing.is_stale, bound.is_stale) == (False, True)
+
+
 async def test_without_mongodb_what_needs_none_is_still_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first page has to say that MongoDB is away; nobody is told to look again before it is back."""
 
     async def draw(_audience: Audience, _changes: Changes, _state: State) -> Sequence[str]:
         return ["<p id='a'>MongoDB does not answer</p>"]
 
-    monkeypatch.setitem(VIEWS, "any", View(draw, each_tick=True, for_whole_shop=True, is_page=True))
+    monkeypatch.setitem(VIEWS, "any", drawn_by(draw))
     client = AsyncMongoClient[dict[str, Any]]("mongodb://127.0.0.1:1", serverSelectionTimeoutMS=10)
     live, viewer = Live(Database(client, "any")), Viewer(may_stay)
-    with live.viewing(viewer, Audience("any", Language.ENGLISH, "", frozenset()), State()):
+    with live.viewing(viewer, ANYBODY, State()):
         messages = viewer.messages()
         async with asyncio.timeout(10):
             _, first = await anext(messages), await anext(messages)
