@@ -49,7 +49,7 @@ def bench(
     gate: Annotated[bool, typer.Option("--gate", help="Fail if the lead over hand-written is gone.")] = False,
     rounds: Annotated[int, typer.Option(min=1, help="Of each contender, in turn.")] = 5,
     before: Annotated[
-        Path | None, typer.Option(help="A checkout of an earlier commit, compared too.")
+        Path | None, typer.Option(help="Compare with this checkout of an earlier commit, and nothing else.")
     ] = None,
     logs: Annotated[Path, typer.Option(help="Where the contenders' logs go.")] = Path(".orderflow/bench"),
 ) -> None:
@@ -72,7 +72,7 @@ def bench(
             asyncio.run(_quick(services, logs))
             return
         run = Run(services, logs, rounds, before)
-        for measure in only or MEASURES:
+        for measure in ["before"] if before else only or MEASURES:
             asyncio.run(run.measure(measure))
             run.save()
 
@@ -84,7 +84,7 @@ class Run:
         self._services = services
         self._logs = logs
         self._rounds = range(1, rounds + 1)
-        self._before = before
+        self._root_before = before.resolve() if before else ROOT
         results = ROOT / "docs" / RESULTS
         self._records: list[Record] = json.loads(results.read_text()) if results.exists() else []
         self._machine = _machine(services)
@@ -110,12 +110,11 @@ class Run:
         self._records = [*kept, *records]
 
     async def _saturation(self) -> list[Record]:
-        found: list[Record] = []
-        for number in self._rounds:
-            found += [await self._saturated(name, "three-lines", number, 2000) for name in CONTENDERS]
-            if self._before is not None:
-                found.append(await self._saturated_before(self._before, number, 2000))
-        return found
+        return [
+            await self._saturated(name, "three-lines", number, 2000)
+            for number in self._rounds
+            for name in CONTENDERS
+        ]
 
     async def _real(self) -> list[Record]:
         names = [name for name in CONTENDERS if name not in CEILINGS]
@@ -127,12 +126,16 @@ class Run:
         _show(f"{number} {name}", record)
         return {"contender": name, **record}
 
-    async def _saturated_before(self, root: Path, number: int, count: int) -> Record:
-        who, logs = Orderflow(root=root.resolve()), self._logs / "before"
-        measured = partial(saturation, self._services, who, "three-lines", number, count, logs)
-        (record,) = await calm(measured, console.print)
-        _show(f"{number} orderflow before", record)
-        return {"contender": "orderflow", **record, "measure": "before"}
+    async def _before(self) -> list[Record]:
+        found = []
+        for number in self._rounds:
+            for which, root in (("before", self._root_before), ("after", ROOT)):
+                who, logs = Orderflow(root=root), self._logs / which
+                measured = partial(saturation, self._services, who, "three-lines", number, 2000, logs)
+                (record,) = await calm(measured, console.print)
+                _show(f"{number} orderflow {which}", record)
+                found.append({**record, "measure": "before", "contender": which})
+        return found
 
     async def _latency(self) -> list[Record]:
         peak = measures.slowest_peak(self._records)

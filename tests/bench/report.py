@@ -302,20 +302,24 @@ def memory_table(records: Sequence[Record]) -> str:
 
 
 def before_and_after(records: Sequence[Record]) -> str:
-    """The contenders that nobody changed show how far the machine was the same."""
-    headings = ("orders/s before", "after", "ratio", "CPU ms of the apps before", "after")
-    tables = []
-    for workload, title in WORKLOADS.items():
-        before, after = (by_contender(records, measure, workload) for measure in ("before", "saturation"))
-        rows = []
-        for name in before:
-            if name not in after:
-                continue
-            speed = [median(record["orders_per_second"] for record in half[name]) for half in (before, after)]
-            used = [number(median(cpu(record)[0] for record in half[name])) for half in (before, after)]
-            rows.append((name, *map(number, speed), times(speed[1] / speed[0]), *used))
-        tables.append(table((title, *headings), rows))
-    return "\n\n".join(filter(None, tables))
+    """An earlier commit and the present one, in turn on the same machine."""
+    rounds = by_contender(records, "before")
+    if not rounds:
+        return ""
+    before, after = (speeds(records, which, measure="before") for which in ("before", "after"))
+    used = (number(median(cpu(record)[0] for record in rounds[which])) for which in ("before", "after"))
+    faster = spread(ratio(after, before), times)
+    headings = ("orders of three lines", "orders/s", "ratio", "CPU ms of the apps per order")
+    return table(
+        headings,
+        zip(
+            ("before", "after"),
+            map(shown, (before.values(), after.values())),
+            ("1x", faster),
+            used,
+            strict=True,
+        ),
+    )
 
 
 if __name__ == "__main__":

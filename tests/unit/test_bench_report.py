@@ -14,7 +14,7 @@ from tests.bench.reach import (
     p99_at_half_the_peak,
     speed_against,
 )
-from tests.bench.report import BEGIN, END, replaced, results
+from tests.bench.report import BEGIN, END, before_and_after, replaced, results
 
 MACHINE = {
     "measure": "machine",
@@ -89,6 +89,17 @@ def test_round_that_only_one_of_them_has_done_does_not_count() -> None:
     records = saturation("orderflow", {1: 100, 2: 900, 4: 9}) + saturation("celery", {1: 50, 3: 1, 4: 0})
 
     assert speed_against("celery", records) == Spread(median=2, lowest=2, highest=2, rounds=1)
+
+
+def test_what_an_earlier_commit_did_is_compared_within_its_own_run() -> None:
+    """Another run may have had another machine: the other measures play no part."""
+    records = [
+        *saturation("before", {1: 50, 2: 40}, measure="before"),
+        *saturation("after", {1: 100, 2: 120}, measure="before"),
+        *saturation("orderflow", {1: 900, 2: 900}),
+    ]
+
+    assert row(before_and_after(records), "after")[2] == "2.5x (2x to 3x)"
 
 
 def test_real_orders_do_not_mix_with_those_of_three_lines() -> None:
