@@ -3,8 +3,9 @@
 from typing import Any, Protocol
 
 import pytest
+from aio_pika import Message
 
-from contracts.envelope import PERSISTENT, envelope
+from contracts.envelope import envelope
 from contracts.event import Event
 
 
@@ -31,15 +32,7 @@ def deliver_event() -> DeliverEvent:
 
     async def deliver(broker: Any, event: type[Event], **changes: Any) -> Event:
         delivered = event.model_validate(event.example | changes)
-        properties: dict[str, Any] = dict(envelope(delivered))
-        await broker.publish(
-            properties.pop("body"),
-            exchange="events",
-            routing_key=event.topic,
-            message_type=properties.pop("type"),
-            persist=properties.pop("delivery_mode") == PERSISTENT,
-            **properties,
-        )
+        await broker.publish(Message(**envelope(delivered)), exchange="events", routing_key=event.topic)
         return delivered
 
     return deliver

@@ -1,6 +1,7 @@
 """The console at `/console`: every order on its way, and the repair of what failed, in the browser."""
 
 from collections.abc import Callable, Coroutine
+from datetime import timedelta
 from typing import Any
 from urllib.parse import urlencode
 
@@ -28,15 +29,13 @@ from apps.console import (
     webhooks,
 )
 from apps.console.pages import LANGUAGE_COOKIE, gettext, page, root_of
-from apps.console.paths import is_secure
-from apps.console.session import check_csrf, safe_next
+from apps.console.session import check_csrf, keep, safe_next
 from apps.kit.errors import DependencyUnavailable
 from apps.kit.validation import field_problems
 from apps.kit.wording import Language
 
 _UNAUTHORIZED = 401
 _SHOWN_BY = frozenset({"GET", "HEAD"})
-_YEAR_SECONDS = 365 * 86_400
 _OPEN = frozenset({f"/console{path}" for path in ("/sign-in", "/sign-out")})
 """What is written down by the session itself: nobody is signed in before or after."""
 
@@ -68,15 +67,7 @@ for part in (
 async def choose_language(request: Request, to: Language, back: str = "/") -> Response:
     """Show every page in this language from now on."""
     answer = RedirectResponse(root_of(request) + safe_next(back), 303)
-    answer.set_cookie(
-        LANGUAGE_COOKIE,
-        to,
-        max_age=_YEAR_SECONDS,
-        path=root_of(request),
-        httponly=True,
-        samesite="lax",
-        secure=is_secure(),
-    )
+    keep(request, answer, LANGUAGE_COOKIE, to, timedelta(days=365))
     return answer
 
 

@@ -11,7 +11,7 @@ from apps.console.pages import gettext, page
 from apps.kit.paging import Cursor
 from apps.recovery import api
 from apps.recovery.api import Archive, Manager, Repairs, manager
-from apps.recovery.application import LetterFilter, Origin
+from apps.recovery.application import LetterFilter
 from apps.recovery.destinations import Destination, destination_of
 from apps.recovery.domain import OPEN_STATES
 from apps.recovery.letters import MongoLetters
@@ -30,10 +30,9 @@ Group = Annotated[str, Path(min_length=1, max_length=64, description="A fingerpr
 
 @dataclass(frozen=True)
 class Way:
-    """So many letters, where they were found, and where they would go."""
+    """So many letters, and where they would go."""
 
     count: int
-    origin: Origin
     destination: Destination
 
 
@@ -70,7 +69,7 @@ async def preview_replays(request: Request, group: Group, archive: Archive, repa
     """Say which queues the open letters would go to, and which of them would be refused."""
     consumers = repairs.consumers()
     ways = [
-        Way(count, origin, await destination_of(origin, consumers))
+        Way(count, await destination_of(origin, consumers))
         for origin, count in await archive.origins(_open(group), _MOST_ORIGINS)
     ]
     return await _ask(request, "dead_letters/replay_many.html", group, archive, ways=ways)

@@ -19,7 +19,7 @@ from apps.kit.mongo import Database
 from apps.orders.backlog import oldest_unpublished_seconds, stuck_orders
 from apps.orders.domain import Status
 from apps.orders.figures import count_by_status, seconds_until_told
-from apps.webhooks.endpoints import MongoEndpoints
+from apps.webhooks.endpoints import STATES, MongoEndpoints
 
 _HOUR = timedelta(hours=1)
 _DEADLINE_SECONDS = 4.0
@@ -159,7 +159,7 @@ def figures_of(state: State) -> Figures:
 
 
 async def _endpoints(endpoints: MongoEndpoints) -> Mapping[str, int]:
-    return {state: await endpoints.count(state) for state in ("enabled", "failing", "disabled")}
+    return {state: await endpoints.count(state) for state in STATES}
 
 
 async def _latency(database: Database) -> Latency | None:

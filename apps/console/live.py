@@ -15,8 +15,6 @@ from apps.console.streams import EventStream, Viewer
 from apps.kit.access import Caller, Scope, caller_of, may
 from apps.kit.problems import ProblemError
 
-__all__ = ["Live", "router"]
-
 MOST_VIEWERS = 500
 """Of one process; the pages of all others ask by themselves."""
 MOST_VIEWERS_OF_CLIENT = 50

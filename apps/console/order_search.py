@@ -157,7 +157,7 @@ async def hits_of(text: str, caller: Caller, state: State) -> Hits:
 
 async def _is_seen(order_id: UUID, caller: Caller, orders: MongoOrderBook) -> bool:
     order = await orders.find(order_id)
-    return order is not None and caller.client in (None, order.client)
+    return order is not None and caller.sees(order.client)
 
 
 def _order_id(text: str) -> UUID | None:

@@ -17,8 +17,8 @@ from apps.access.mongo import DOCUMENTS as ACCESS_DOCUMENTS
 from apps.access.mongo import MongoAuditLog, MongoKeys
 from apps.access.oidc import Issuer
 from apps.console.app import console
+from apps.console.hub import Live
 from apps.console.issuer import SignInAtIssuer
-from apps.console.live import Live
 from apps.console.session import Sessions
 from apps.documents import api as documents
 from apps.documents.mongo import DOCUMENTS as DOCUMENT_DOCUMENTS
@@ -56,7 +56,7 @@ from apps.recovery.letters import MongoLetters
 from apps.recovery.mongo import DOCUMENTS as RECOVERY_DOCUMENTS
 from apps.recovery.repair import Repair
 from apps.webhooks import api as webhooks
-from apps.webhooks.endpoints import MongoEndpoints
+from apps.webhooks.endpoints import STATES, MongoEndpoints
 from apps.webhooks.mongo import DOCUMENTS as WEBHOOK_DOCUMENTS
 from contracts import DeadLetterClosed, OrderCancelled, OrderCreated, StockAdjusted
 
@@ -96,7 +96,7 @@ async def _may_see_order(caller: Caller, order_id: UUID) -> bool:
     if caller.client is None:
         return True
     order = await api.state.orders.find(order_id)
-    return order is not None and order.client == caller.client
+    return order is not None and caller.sees(order.client)
 
 
 def _furnish_console(api: FastAPI, stores: Mapping[str, Database], issuer: Issuer | None) -> None:
@@ -141,7 +141,7 @@ async def lifespan(api: FastAPI) -> AsyncIterator[None]:
             OPEN_DEAD_LETTERS: api.state.letters.count_open,
             **{
                 WEBHOOK_ENDPOINTS.labels(state): partial(api.state.webhook_endpoints.count, state)
-                for state in ("enabled", "failing", "disabled")
+                for state in STATES
             },
         }
         _furnish_console(api, stores, issuer)

@@ -23,6 +23,10 @@ class Caller:
     client: str | None = None
     """The client that the caller is bound to, and whose orders only it sees; None sees all."""
 
+    def sees(self, client: str | None) -> bool:
+        """Whether it may see an order of this client."""
+        return self.client in (None, client)
+
 
 class Authenticate(Protocol):
     """Tells who sent a request."""

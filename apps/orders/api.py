@@ -273,7 +273,7 @@ async def known_order(order_id: UUID, orders: MongoOrderBook, caller: Caller) ->
         ProblemError: 404, there is none.
     """
     order = await orders.find(order_id)
-    if order is None or caller.client not in (None, order.client):
+    if order is None or not caller.sees(order.client):
         raise ProblemError(404, f"order_id: no order {order_id} is known")
     return order
 

@@ -44,7 +44,7 @@ class Repair:
         """Who consumes what now; for one request, however many letters it is about."""
         return Consumers(self._broker)
 
-    async def replay(self, letter_id: UUID, actor: str, consumers: Consumers, *, force: bool) -> DeadLetter:
+    async def replay(self, letter_id: UUID, actor: str, consumers: Consumers, *, force: bool) -> None:
         """Send the original again to the queue it came from, or where its routing key leads if none took it.
 
         A worker knows what it has handled before, so a replay too many changes nothing.
@@ -76,9 +76,8 @@ class Repair:
         await self._announce_ends(taken, "replayed")
         await self._letters.finish_replay(taken)
         log.info("dead letter replayed", dead_letter_id=str(letter_id), queue=letter.queue, actor=actor)
-        return taken
 
-    async def discard(self, letter_id: UUID, actor: str, reason: str) -> DeadLetter:
+    async def discard(self, letter_id: UUID, actor: str, reason: str) -> None:
         """Close a letter for good, without sending it.
 
         Raises:
@@ -92,7 +91,6 @@ class Repair:
         if not await self._letters.discard(letter, actor, reason):
             raise RefusedError(_RACE)
         log.info("dead letter discarded", dead_letter_id=str(letter_id), queue=letter.queue, actor=actor)
-        return letter
 
     async def _find(self, letter_id: UUID) -> DeadLetter:
         letter = await self._letters.find(letter_id)

@@ -19,6 +19,7 @@ _IN_STATE: dict[str, dict[str, Any]] = {
     "failing": {"enabled": True, "failing_since": {"$ne": None}},
     "disabled": {"enabled": False},
 }
+STATES = tuple(_IN_STATE)
 
 
 class TooManyEndpointsError(Exception):
@@ -79,7 +80,7 @@ class MongoEndpoints:
         return [Endpoint.model_validate_doc(document) async for document in found]
 
     async def count(self, state: str) -> int:
-        """How many are `enabled` and answer, `failing` and still tried, or `disabled`."""
+        """How many are `enabled` and answer, `failing` and still tried, or `disabled`: one of `STATES`."""
         return await self._endpoints.count_documents(_IN_STATE[state])
 
     async def find(self, endpoint_id: UUID) -> Endpoint | None:

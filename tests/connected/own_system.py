@@ -36,9 +36,11 @@ def management(node: RabbitNode) -> httpx.AsyncClient:
 @asynccontextmanager
 async def own_vhost(node: RabbitNode, name: str) -> AsyncIterator[str]:
     """The URL of a virtual host that is gone afterwards, with its queues."""
-    yield node.create_vhost(name)
-    async with management(node) as api:
-        (await api.delete(f"/vhosts/{name}")).raise_for_status()
+    try:
+        yield node.create_vhost(name)
+    finally:
+        async with management(node) as api:
+            (await api.delete(f"/vhosts/{name}")).raise_for_status()
 
 
 @asynccontextmanager

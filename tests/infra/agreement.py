@@ -33,8 +33,6 @@ OF_PROMETHEUS = {"ALERTS", "up"}
 RABBITMQ_METRICS = Path(__file__).with_name("rabbitmq-metrics.txt")
 """What RabbitMQ 3.10 and 4.0 showed at the two paths that are scraped, one family per line."""
 
-_SECRET_FILE = re.compile(r"\borderflow_[a-z_]*(?:_url|_key|_password|_token)\b")
-
 Disagreements = Iterator[str]
 Check = Callable[["WorkingCopy"], Disagreements]
 
