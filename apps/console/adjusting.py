@@ -1,6 +1,5 @@
 """Counts and movements of stock that somebody types in: each is announced once, however often it is sent."""
 
-import asyncio
 import re
 from collections.abc import Callable
 from contextlib import suppress
@@ -11,18 +10,17 @@ from uuid import UUID, uuid4
 from pymongo.errors import PyMongoError
 from starlette.datastructures import FormData
 
+from apps.console.soon import soon
 from apps.kit.broker import EventBroker
 from apps.kit.clock import utc_now
 from apps.kit.publishing import publish
-from apps.stock.document import Adjustment, StockLevel
+from apps.stock.document import StockLevel
 from apps.stock.shelves import MongoShelves
 from contracts import StockAdjusted
 
 KINDS = ("count", "add", "remove", "unlimited")
 _MOST = 1_000_000_000
 _UNITS = re.compile(r"[0-9]{1,10}")
-_LOOKS = 40
-_LOOK_AGAIN_SECONDS = 0.05
 
 Gettext = Callable[[str], str]
 
@@ -82,7 +80,7 @@ async def adjust(adjustment: StockAdjusted, broker: EventBroker, shelves: MongoS
         _check(adjustment, level, _)
         await publish(broker, adjustment)
         with suppress(PyMongoError):  # it is on its way: nobody must be led to send it in another form
-            applied = await _applied(adjustment.adjustment_id, shelves)
+            applied = await soon(lambda: shelves.adjustment(adjustment.adjustment_id))
     if applied is None:
         return False
     if (applied.sku, applied.mode, applied.quantity) != (
@@ -105,11 +103,3 @@ def _check(adjustment: StockAdjusted, level: StockLevel | None, _: Gettext) -> N
         raise RefusedError(_("This article has no limit. Count it, and it has one."))
     if available + (adjustment.quantity or 0) < 0:
         raise RefusedError(_("Only %(n)s are available. Count them instead.") % {"n": available})
-
-
-async def _applied(adjustment_id: UUID, shelves: MongoShelves) -> Adjustment | None:
-    for _ in range(_LOOKS):
-        if (found := await shelves.adjustment(adjustment_id)) is not None:
-            return found
-        await asyncio.sleep(_LOOK_AGAIN_SECONDS)
-    return None

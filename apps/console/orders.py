@@ -12,6 +12,7 @@ from apps.console.order_search import Search, hits_of
 from apps.console.order_story import can_cancel, story_of
 from apps.console.pages import gettext, language_of, may_see, page, redirect
 from apps.console.samples import sample_order
+from apps.console.soon import soon
 from apps.documents import api as documents
 from apps.kit.access import Caller, Scope
 from apps.kit.problems import ProblemError
@@ -19,6 +20,7 @@ from apps.kit.settings import get_settings
 from apps.orders import api
 from apps.orders.api import OrderBook, OrderRelay, Reader, Writer
 from apps.orders.backlog import stuck_after
+from apps.orders.document import Order
 from apps.orders.domain import Status
 from apps.orders.views import NewCancellation, OrderPage, OrderSummary
 
@@ -100,6 +102,12 @@ async def cancel(
     if not reason:
         return await _ask_cancel(request, caller, order_id, orders, 422, _("Say why: the customer reads it."))
     await api.cancel_order(caller, order_id, NewCancellation(reason=reason), orders, relay, Response())
+
+    async def shown() -> Order | None:
+        order = await orders.find(order_id)
+        return order if order is not None and order.rank == Status.CANCELLED.rank else None
+
+    await soon(shown)
     return redirect(request, f"/orders/{order_id}", _("The order is cancelled; what was done is undone now."))
 
 

@@ -1,6 +1,5 @@
 """What the log of a webhook endpoint comes to: how many arrived, and how fast it answers."""
 
-import asyncio
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,13 +10,13 @@ from uuid import UUID
 from fastapi import Request
 
 from apps.console.pages import gettext
+from apps.console.soon import soon
 from apps.webhooks.domain import State
 from apps.webhooks.endpoints import MongoEndpoints
+from apps.webhooks.mongo import Delivery
 from apps.webhooks.views import DeliveryView
 
 _LOOKED_AT = 100
-_LOOKS = 40
-_LOOK_AGAIN_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
@@ -54,13 +53,15 @@ async def attempted(
         webhooks: the log.
     """
     _ = gettext(request)
-    for _look in range(_LOOKS):
+
+    async def attempt() -> Delivery | None:
         delivery = await webhooks.delivery(sent.delivery_id)
-        if delivery is None:
-            break
-        if delivery.attempts and delivery.attempts[-1]["at"] != last:
-            if delivery.state == State.DELIVERED:
-                return _("Sent, and the endpoint has it.")
-            return _("Sent, but not taken: the log says how the endpoint answered.")
-        await asyncio.sleep(_LOOK_AGAIN_SECONDS)
-    return _("It is on its way; the log will say what came of it.")
+        is_new = delivery is not None and delivery.attempts and delivery.attempts[-1]["at"] != last
+        return delivery if is_new else None
+
+    delivery = await soon(attempt)
+    if delivery is None:
+        return _("It is on its way; the log will say what came of it.")
+    if delivery.state == State.DELIVERED:
+        return _("Sent, and the endpoint has it.")
+    return _("Sent, but not taken: the log says how the endpoint answered.")

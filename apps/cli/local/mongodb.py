@@ -17,6 +17,7 @@ from apps.cli.local.ports import LOOPBACK, is_listening, remembered_port
 
 REPLICA_SET = "orderflow"
 NOT_YET_INITIALIZED = 94
+ALREADY_INITIALIZED = 23
 START_TIMEOUT_SECONDS = 120.0
 SMALL_CACHE_GB = 0.25
 
@@ -93,7 +94,7 @@ class MongoReplicaSet:
                 self._daemon.check_running(deadline)
 
     def _configure(self, client: MongoClient[dict[str, Any]]) -> bool:
-        """Make this mongod the only member, under its present address."""
+        """Make this mongod the only member, under its present address; False if it has to be asked again."""
         address = f"{LOOPBACK}:{self._port}"
         try:
             config = client.admin.command("replSetGetConfig")["config"]
@@ -101,7 +102,12 @@ class MongoReplicaSet:
             if failure.code != NOT_YET_INITIALIZED:
                 raise
             members = [{"_id": 0, "host": address}]
-            client.admin.command("replSetInitiate", {"_id": REPLICA_SET, "members": members})
+            try:
+                client.admin.command("replSetInitiate", {"_id": REPLICA_SET, "members": members})
+            except OperationFailure as refusal:
+                if refusal.code != ALREADY_INITIALIZED:
+                    raise
+                return False  # it has only just read the configuration of the last time
             return True
         if config["members"][0]["host"] != address:
             config["members"][0]["host"] = address
