@@ -10,15 +10,15 @@ from starlette.datastructures import State
 from apps.console.audience import EVERYWHERE, Audience, Changes, view
 from apps.console.figures import Seen, figures_of
 from apps.console.hub import Live
-from apps.console.pages import page, redirect
+from apps.console.pages import first_page, page, redirect
 from apps.console.queues import QUEUES, RETRY_QUEUES, QueueState
 from apps.console.rates import BUCKET_SECONDS, Rates
-from apps.kit.access import Caller, Scope, may
+from apps.kit.access import Caller, Scope, caller_of, may
 from apps.kit.readings import MOST_COUNTED
 from apps.kit.settings import get_settings
 from apps.orders.domain import Status
 
-PARTS = ("health", "map", "figures", "rates", "queues")
+PARTS = ("said", "health", "map", "figures", "rates", "queues")
 """Each one a template, and an element of the page that is replaced when it changes."""
 LONG_BACKLOG = 500
 SLOW_SECONDS = 60.0
@@ -149,10 +149,13 @@ def _sum(counts: Sequence[int | None]) -> int | None:
 
 
 @router.get("/")
-async def flow(request: Request, caller: Annotated[Caller, Depends(may(Scope.ORDERS_READ))]) -> Response:
-    """The whole shop at a glance; who sees one client's orders only goes on to those."""
-    if caller.client is not None:
+async def flow(request: Request, caller: Annotated[Caller, Depends(caller_of)]) -> Response:
+    """The whole shop at a glance; who may not see it goes on to what they may."""
+    if Scope.ORDERS_READ in caller.scopes and caller.client is not None:
         return redirect(request, "/orders")
+    if (place := first_page(caller)) != "/":
+        return redirect(request, place)
+    await may(Scope.ORDERS_READ)(request)
     return page(request, "flow/page.html", **await _context(request.app.state))
 
 

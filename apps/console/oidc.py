@@ -13,7 +13,7 @@ from apps.console.issuer import Attempt, SignInAtIssuer
 from apps.console.pages import gettext
 from apps.console.paths import root_of
 from apps.console.session import begin_session_at_issuer, forget, keep, opened, safe_next, sealed
-from apps.console.sign_in import first_page, refusal, write_down
+from apps.console.sign_in import refusal, way_on, write_down
 from apps.kit.access import Caller
 from apps.kit.clock import utc_now
 from apps.kit.problems import ProblemError
@@ -67,7 +67,7 @@ async def come_back(request: Request, given: Annotated[Answer, Query()]) -> Resp
         answer = refusal(request, problem.status_code, problem.detail, attempt.next)
     else:
         await write_down(request, caller)
-        answer = RedirectResponse(root_of(request) + first_page(caller, attempt.next), 303)
+        answer = RedirectResponse(root_of(request) + way_on(caller, attempt.next), 303)
         begin_session_at_issuer(request, answer, caller, ends)
     forget(request, answer, COOKIE)
     return answer

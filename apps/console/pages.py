@@ -35,6 +35,12 @@ _NOTICE_COOKIE = "orderflow_notice"
 _NOTICE_SECONDS = 30
 _FOR_THE_WHOLE_SHOP = frozenset({Scope.WEBHOOKS_MANAGE, Scope.DEAD_LETTERS_MANAGE, Scope.STOCK_WRITE})
 """What nobody may who is bound to one client: it concerns the orders of all."""
+_FIRST_PAGES = {
+    Scope.ORDERS_READ: "/",
+    Scope.DEAD_LETTERS_MANAGE: "/dead-letters",
+    Scope.WEBHOOKS_MANAGE: "/webhooks",
+    Scope.STOCK_WRITE: "/stock",
+}
 _NOTHING = "\N{EN DASH}"
 _SECOND = 1.0
 _MINUTE = 60.0
@@ -128,6 +134,11 @@ def may_see(caller: Caller | None, scope: str) -> bool:
     if caller is None or wanted not in caller.scopes:
         return False
     return caller.client is None or wanted not in _FOR_THE_WHOLE_SHOP
+
+
+def first_page(caller: Caller) -> str:
+    """The first page, or who may not see that, one that they may see."""
+    return next((place for scope, place in _FIRST_PAGES.items() if may_see(caller, scope)), "/")
 
 
 @cache

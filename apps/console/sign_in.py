@@ -9,20 +9,14 @@ from fastapi.responses import RedirectResponse
 from apps.access.authentication import Authentication
 from apps.access.domain import prefix_of
 from apps.access.mongo import AuditEntry
-from apps.console.pages import gettext, may_see, page
+from apps.console.pages import first_page, gettext, page
 from apps.console.paths import root_of
 from apps.console.session import COOKIE, begin_session_of_key, forget, safe_next
-from apps.kit.access import Caller, Scope, caller_of
+from apps.kit.access import Caller, caller_of
 from apps.kit.clock import utc_now
 from apps.kit.problems import ProblemError
 
 _UNAUTHORIZED = 401
-_PAGES = {
-    Scope.ORDERS_READ: "/",
-    Scope.DEAD_LETTERS_MANAGE: "/dead-letters",
-    Scope.WEBHOOKS_MANAGE: "/webhooks",
-    Scope.STOCK_WRITE: "/stock",
-}
 
 router = APIRouter()
 
@@ -57,7 +51,7 @@ async def sign_in(
     if found is None:
         return _unknown(request, next)
     await write_down(request, caller)
-    answer = RedirectResponse(root_of(request) + first_page(caller, next), 303)
+    answer = RedirectResponse(root_of(request) + way_on(caller, next), 303)
     begin_session_of_key(request, answer, found)
     return answer
 
@@ -80,12 +74,10 @@ def refusal(request: Request, status: int, text: str, way: str) -> Response:
     return _page(request, status, gettext(request)(text), way)
 
 
-def first_page(caller: Caller, way: str) -> str:
-    """Where whoever has signed in goes on; who may not see the first page, at one that they may see."""
+def way_on(caller: Caller, way: str) -> str:
+    """Where whoever has signed in goes on."""
     way = safe_next(way)
-    if way.partition("?")[0] not in ("/", "/sign-in", "/sign-out"):
-        return way
-    return next((place for scope, place in _PAGES.items() if may_see(caller, scope)), "/")
+    return first_page(caller) if way.partition("?")[0] in ("/", "/sign-in", "/sign-out") else way
 
 
 async def write_down(request: Request, caller: Caller) -> None:

@@ -278,6 +278,57 @@ async def test_viewer_who_was_let_go_asks_by_itself(system: System, operator: Re
     await expect(page.locator("#live")).to_have_attribute("data-state", "live")
 
 
+async def test_page_that_cannot_ask_says_so(operator: Reader) -> None:
+    """Old figures under a sign that they are fresh would mislead; what comes back is told, too."""
+    headers = {"Content-Type": "text/event-stream"}
+    await operator.context.route(
+        f"{operator.url}/live/orders", lambda route: route.fulfill(headers=headers, body=DROP)
+    )
+    await operator.page.clock.install()
+    page = await operator.open("/orders")
+    await expect(page.locator("#live")).to_have_text("Every 15 s")
+    await operator.context.route(f"{operator.url}/orders", lambda route: route.abort())
+    await page.clock.fast_forward("15")
+    await expect(page.locator("#live")).to_have_text("Not up to date")
+
+    await operator.context.unroute(f"{operator.url}/orders")
+    await page.clock.fast_forward("15")
+    await expect(page.locator("#live")).to_have_text("Every 15 s")
+    operator.troubles.clear()  # the request that was made to fail
+
+
+async def test_open_page_of_a_session_that_has_ended_leads_to_the_sign_in(operator: Reader) -> None:
+    """Nobody looks at what is hours old, believing that it is live."""
+    await operator.page.clock.install()
+    page = await operator.open("/webhooks")
+    await operator.context.clear_cookies()
+    await page.clock.fast_forward("15")
+    await page.wait_for_url("**/sign-in?next=%2Fwebhooks")
+
+
+async def test_what_has_not_changed_is_not_replaced(system: System, operator: Reader) -> None:
+    """A page that asks every 15 s takes neither focus nor selection nor scrolling from anybody."""
+    await system.stock_up(1)
+    await operator.page.clock.install()
+    page = await operator.open("/stock")
+    link = page.locator("[data-poll] a").first
+    await link.focus()
+    async with page.expect_response(f"{operator.url}/stock"):
+        await page.clock.fast_forward("15")
+    await page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    await expect(link).to_be_focused()
+
+
+async def test_first_page_counts_while_somebody_looks(system: System, operator: Reader) -> None:
+    """An order that comes in is counted where it is, and drawn; no page is loaded again."""
+    page = await look_live(operator, "/")
+    await expect(page.locator("#flow-plot canvas").first).to_be_visible()
+    amount = page.locator("#flow-at-notified .amount")
+    before = int(await amount.inner_text())
+    await told(system, await an_order(system))
+    await expect(amount).to_have_text(str(before + 1), timeout=SOON_MS)
+
+
 async def test_everything_works_without_scripts(system: System, operators: Readers) -> None:
     """Sign in, search, open, cancel, replay, adjust, sign out: all by plain links and forms."""
     order = await an_order(system)

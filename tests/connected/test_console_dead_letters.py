@@ -323,6 +323,16 @@ async def test_without_the_scope_nothing_is_shown_and_nothing_is_done(system: Sy
     assert await state_of(system, letter) == "open"
 
 
+async def test_who_may_not_see_the_first_page_goes_on_to_what_they_may(system: System) -> None:
+    """The way to the first page, which every page and refusal offers, leads into no other refusal."""
+    async with signed_in(system, await made(system, "--scope", "dead-letters:manage")) as browser:
+        first = await browser.get("/")
+    async with signed_in(system, await made(system, "--scope", "orders:write")) as browser:
+        nothing = await browser.get("/")
+    assert (first.status_code, first.headers["location"]) == (303, "/console/dead-letters")
+    assert nothing.status_code == 403
+
+
 async def test_audit_log_tells_who_did_what(system: System) -> None:
     """An action here is written down under its key's name, with how it was answered; pages follow."""
     (letter,) = await letters_of(system, f"on_{uuid4().hex}", [None])

@@ -27,9 +27,15 @@ function freshen(part) {
 }
 
 // Live parts
+/** What each part was when it came: the same again would only take focus, scrolling and selected text from the viewer. */
+const contents = new WeakMap();
+for (const part of document.querySelectorAll("[data-poll][id]")) contents.set(part, part.outerHTML);
+
 function replace(incoming) {
   const present = document.getElementById(incoming.id);
+  const content = incoming.outerHTML;
   if (present) {
+    if (contents.get(present) === content) return;
     // Who is typing, or has opened something, is not disturbed.
     if (present.contains(document.activeElement) && document.activeElement.matches("input, textarea, select")) return;
     const focused = present.contains(document.activeElement) ? document.activeElement.id : "";
@@ -44,6 +50,7 @@ function replace(incoming) {
     list.prepend(incoming);
     while (list.children.length > Number(list.dataset.most || 50)) list.lastElementChild.remove();
   }
+  contents.set(incoming, content);
   htmx.process(incoming);
   freshen(incoming);
 }
@@ -56,7 +63,10 @@ function show(html) {
 
 async function poll() {
   const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
-  if (answer.redirected || !answer.ok) return;
+  // The session has ended: whoever signs in again comes back here.
+  if (answer.redirected && new URL(answer.url).pathname.endsWith("/sign-in")) return location.reload();
+  if (!answer.ok) throw new Error(`answered ${answer.status}`);
+  if (answer.redirected) return;
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
   for (const part of fresh.querySelectorAll("[data-poll][id]")) replace(document.adoptNode(part));
 }
@@ -82,7 +92,10 @@ function live(url) {
     polling = setInterval(() => {
       polls += 1;
       if (url && polls > RETRY_LIVE_AFTER_POLLS) open();
-      else poll().catch(() => say("lost", ""));
+      else
+        poll()
+          .then(() => polling && say("polling", main.dataset.saidPolling))
+          .catch(() => polling && say("lost", main.dataset.saidLost));
     }, POLL_MS);
   };
   const open = () => {
@@ -95,7 +108,7 @@ function live(url) {
     // Something may be missing here: the server says when, so that not all pages ask at once.
     source.addEventListener("fresh", ({ data }) => setTimeout(() => poll().catch(() => {}), Number(data)));
     // The browser itself tries again after a lost connection, but not after a refusal.
-    source.onerror = () => (source.readyState === EventSource.CLOSED ? pollOnly() : say("lost", "…"));
+    source.onerror = () => (source.readyState === EventSource.CLOSED ? pollOnly() : say("lost", main.dataset.saidLost));
   };
   // A browser opens six connections to one host at most; pages that nobody sees need none.
   document.addEventListener("visibilitychange", () => (document.hidden ? stop() : poll().catch(() => {}).finally(open)));
