@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.stdlib import get_logger
 
 from apps.access.mongo import AuditEntry
-from apps.kit.access import caller_of
+from apps.kit.access import Caller, caller_of
 from apps.kit.clock import utc_now
 
 _CHANGES_NOTHING = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -38,20 +38,24 @@ def audited(*, but_for: Collection[str]) -> Callable[[Request], Awaitable[None]]
     async def write_down(request: Request) -> None:
         if request.method in _CHANGES_NOTHING or request.url.path in but_for:
             return
-        caller = await caller_of(request)
         asked = f"?{request.url.query}" if request.url.query else ""
-        trail: AuditLog = request.app.state.audit
-        entry = AuditEntry(
-            id=uuid4(),
-            at=utc_now(),
-            caller=caller.id,
-            action=f"{request.method} {request.url.path}{asked}"[:_ACTION_CHARACTERS],
-            request_id=request.state.request_id,
-        )
-        await trail.begin(entry)
-        request.state.audited = entry
+        await begin(request, await caller_of(request), f"{request.method} {request.url.path}{asked}")
 
     return write_down
+
+
+async def begin(request: Request, caller: Caller, action: str) -> None:
+    """Write down what a caller is about to do; how it is answered is added by `AuditAnswers`."""
+    trail: AuditLog = request.app.state.audit
+    entry = AuditEntry(
+        id=uuid4(),
+        at=utc_now(),
+        caller=caller.id,
+        action=action[:_ACTION_CHARACTERS],
+        request_id=request.state.request_id,
+    )
+    await trail.begin(entry)
+    request.state.audited = entry
 
 
 class AuditAnswers:

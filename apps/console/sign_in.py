@@ -1,19 +1,17 @@
 """Signing in by a key, and out again."""
 
 from typing import Annotated
-from uuid import uuid4
 
 from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import RedirectResponse
 
+from apps.access.audit import begin
 from apps.access.authentication import Authentication
 from apps.access.domain import prefix_of
-from apps.access.mongo import AuditEntry
 from apps.console.pages import first_page, gettext, page
 from apps.console.paths import root_of
 from apps.console.session import COOKIE, begin_session_of_key, forget, safe_next
 from apps.kit.access import Caller, caller_of
-from apps.kit.clock import utc_now
 from apps.kit.problems import ProblemError
 
 _UNAUTHORIZED = 401
@@ -81,16 +79,8 @@ def way_on(caller: Caller, way: str) -> str:
 
 
 async def write_down(request: Request, caller: Caller) -> None:
-    """Put a sign-in or sign-out into the audit log; its answer is added as with every action."""
-    entry = AuditEntry(
-        id=uuid4(),
-        at=utc_now(),
-        caller=caller.id,
-        action=f"{request.method} {request.url.path}",
-        request_id=request.state.request_id,
-    )
-    await request.app.state.audit.begin(entry)
-    request.state.audited = entry
+    """Put a sign-in or sign-out into the audit log, without the query: an issuer puts a code there."""
+    await begin(request, caller, f"{request.method} {request.url.path}")
 
 
 def _unknown(request: Request, way: str) -> Response:

@@ -355,6 +355,16 @@ async def test_a_failure_is_on_record_too(client: httpx.AsyncClient, audit: Audi
     assert audit.answers == {f"POST {path}": 500}
 
 
+async def test_a_trace_tells_what_the_address_asked_for(
+    client: httpx.AsyncClient, audit: AuditInMemory
+) -> None:
+    """An adjustment in the console has its article in the query, and nowhere else in the address."""
+    api.state.authenticate = scoped()
+    await client.post(f"/v1/dead-letters/{(letter := uuid4())}/replay?sku=A-1")
+    (entry,) = audit.entries.values()
+    assert entry.action == f"POST /v1/dead-letters/{letter}/replay?sku=A-1"
+
+
 async def test_a_trace_is_short(client: httpx.AsyncClient, audit: AuditInMemory) -> None:
     """However long a path a caller makes up, the audit log does not grow with it."""
     api.state.authenticate = scoped()
